@@ -1,0 +1,506 @@
+"""An order, its life, and THE state machine: a table.
+
+An order is a fold of facts (`apply`). Facts only add up: whichever order they arrive in, and
+however often, the same order comes out. `TRANSITIONS` says what each fact makes of each status;
+the diagram in docs/TRADING_ARCHITECTURE.md is drawn from it.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from bagbot.domain.errors import IllegalTransitionError, InvalidOrderError
+from bagbot.domain.events import (
+    Accepted,
+    Cancelled,
+    CancelRequested,
+    EventKind,
+    Expired,
+    Fill,
+    Filled,
+    NotAccepted,
+    OrderEvent,
+    OutcomeUnknown,
+    Refused,
+    Rejected,
+    Submitted,
+    Withdrawn,
+)
+from bagbot.domain.instrument import Side
+
+# Beyond this a Decimal loses digits in the default context; no exchange trades such amounts.
+NUMBER_MAX: Final = Decimal(10) ** 15
+NUMBER_MIN: Final = Decimal(10) ** -12
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+class OrderType(StrEnum):
+    """What the order asks for, in CCXT's words."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+
+
+class TimeInForce(StrEnum):
+    """How long a limit order may rest; PO (post-only) never takes."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    PO = "PO"
+
+
+class OrderStatus(StrEnum):
+    """The rows of the table. Where facts differ, the one further down wins."""
+
+    PENDING = "PENDING"
+    REFUSED = "REFUSED"
+    WITHDRAWN = "WITHDRAWN"
+    SUBMITTED = "SUBMITTED"
+    UNKNOWN = "UNKNOWN"
+    NOT_ACCEPTED = "NOT_ACCEPTED"
+    REJECTED = "REJECTED"
+    OPEN = "OPEN"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FILLED = "FILLED"
+
+
+# status -> what it becomes at each event; `---` is a contradiction, which raises. Among facts that
+# may both be true the one further down in OrderStatus wins, so their order of arrival is nothing:
+# a late fill heals a REJECTED or NOT_ACCEPTED, and still counts for a CANCELLED or EXPIRED.
+_TABLE = """
+                 refused withdrawn submitted unknown not_accepted rejected
+                 |   |   |   |   |   |   accepted filled_partly filled_wholly
+                 |   |   |   |   |   |   |   |   |   cancel_requested cancelled expired
+                 |   |   |   |   |   |   |   |   |   |   |   |
+PENDING          REF WIT SUB UNK NAC REJ OPN PAR FIL PEN CAN EXP
+REFUSED          REF --- --- --- --- --- --- --- --- --- --- ---
+WITHDRAWN        --- WIT --- --- --- --- --- --- --- --- --- ---
+SUBMITTED        --- --- SUB UNK NAC REJ OPN PAR FIL SUB CAN EXP
+UNKNOWN          --- --- UNK UNK NAC REJ OPN PAR FIL UNK CAN EXP
+NOT_ACCEPTED     --- --- NAC NAC NAC REJ OPN PAR FIL NAC CAN EXP
+REJECTED         --- --- REJ REJ REJ REJ OPN PAR FIL REJ CAN EXP
+OPEN             --- --- OPN OPN OPN OPN OPN PAR FIL OPN CAN EXP
+PARTIALLY_FILLED --- --- PAR PAR PAR PAR PAR PAR FIL PAR CAN EXP
+EXPIRED          --- --- EXP EXP EXP EXP EXP EXP FIL EXP CAN EXP
+CANCELLED        --- --- CAN CAN CAN CAN CAN CAN FIL CAN CAN CAN
+FILLED           --- --- FIL FIL FIL FIL FIL --- --- FIL FIL FIL
+"""
+_CODES: Final = dict(
+    zip(
+        ["PEN", "REF", "WIT", "SUB", "UNK", "NAC", "REJ", "OPN", "PAR", "EXP", "CAN", "FIL"],
+        OrderStatus,
+        strict=True,
+    )
+)
+
+
+def _parsed(table: str) -> Mapping[OrderStatus, Mapping[EventKind, OrderStatus | None]]:
+    rows = [line.split() for line in table.splitlines() if line[:1].isupper()]
+    return MappingProxyType(
+        {
+            OrderStatus(row[0]): MappingProxyType(
+                {kind: _CODES.get(code) for kind, code in zip(EventKind, row[1:], strict=True)}
+            )
+            for row in rows
+        }
+    )
+
+
+TRANSITIONS: Final = _parsed(_TABLE)
+"""status -> event kind -> next status, or None where the two contradict each other."""
+
+# Nothing more is expected to happen; a late fact may still come.
+FINAL: Final = frozenset(
+    {
+        OrderStatus.REFUSED,
+        OrderStatus.WITHDRAWN,
+        OrderStatus.NOT_ACCEPTED,
+        OrderStatus.REJECTED,
+        OrderStatus.EXPIRED,
+        OrderStatus.CANCELLED,
+        OrderStatus.FILLED,
+    }
+)
+_AT_EXCHANGE: Final = frozenset(
+    {
+        OrderStatus.OPEN,
+        OrderStatus.PARTIALLY_FILLED,
+        OrderStatus.EXPIRED,
+        OrderStatus.CANCELLED,
+        OrderStatus.FILLED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRequest:
+    """What the caller wants, in CCXT's words: `amount` of the base asset, `price` in the quote.
+
+    Raises InvalidOrderError on creation when it makes no sense as written.
+    """
+
+    symbol: str
+    side: Side
+    type: OrderType
+    amount: Decimal
+    price: Decimal | None = None
+    time_in_force: TimeInForce | None = None
+    client_order_id: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_number("amount", self.amount)
+        if self.type is OrderType.LIMIT:
+            if self.price is None:
+                raise InvalidOrderError(f"a limit order for {self.symbol} needs a price")
+            _check_number("price", self.price)
+        elif self.price is not None:
+            raise InvalidOrderError(f"a market order for {self.symbol} takes no price")
+        elif self.time_in_force is not None:
+            raise InvalidOrderError(f"a market order for {self.symbol} takes no time in force")
+
+    @classmethod
+    def from_payload(cls, payload: "Mapping[str, object] | OrderRequest") -> "OrderRequest":
+        """Return the typed request for a payload in CCXT's words.
+
+        Numbers may be Decimal, int or str; a float is taken by its shortest text (0.1 is 0.1).
+        Raises InvalidOrderError naming the field that is missing or wrong.
+        """
+        if isinstance(payload, OrderRequest):
+            return payload
+        known = {"symbol", "side", "type", "amount", "price", "timeInForce", "clientOrderId"}
+        unknown = sorted(set(payload) - known - {"params"})
+        if unknown:
+            raise InvalidOrderError(f"unknown order field {unknown[0]!r}; put it into params")
+        params = payload.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise InvalidOrderError("params must be a mapping")
+        rest = dict(params)
+        time_in_force = payload.get("timeInForce") or rest.pop("timeInForce", None)
+        client_order_id = payload.get("clientOrderId") or rest.pop("clientOrderId", None)
+        price = payload.get("price")
+        return cls(
+            symbol=_text(payload, "symbol"),
+            side=_member(Side, "side", _text(payload, "side").lower()),
+            type=_member(OrderType, "type", _text(payload, "type").lower()),
+            amount=decimal_from("amount", payload.get("amount")),
+            price=None if price is None else decimal_from("price", price),
+            time_in_force=(
+                _member(TimeInForce, "timeInForce", str(time_in_force).upper())
+                if time_in_force
+                else None
+            ),
+            client_order_id=None if client_order_id is None else str(client_order_id),
+            params=rest,
+        )
+
+    def to_payload(self) -> dict[str, object]:
+        """Return the same order as a mapping in CCXT's words; numbers stay Decimal."""
+        params: dict[str, object] = dict(self.params)
+        if self.client_order_id is not None:
+            params["clientOrderId"] = self.client_order_id
+        if self.time_in_force is not None:
+            params["timeInForce"] = self.time_in_force.value
+        return {
+            "symbol": self.symbol,
+            "type": self.type.value,
+            "side": self.side.value,
+            "amount": self.amount,
+            "price": self.price,
+            "params": params,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderIntent:
+    """A decision to trade: what is wanted, by whom, and what makes a repeat of it a repeat."""
+
+    id: str
+    account: str
+    request: OrderRequest
+    source: str
+    identity: str
+    time_ns: int
+    fingerprint: str = ""
+    note: str = ""
+
+
+def intent_id(account: str, identity: str) -> str:
+    """Return our id for an order: the same decision always gets the same id."""
+    return "ord_" + _digest(account, identity)[:20]
+
+
+def client_order_id(account: str, symbol: str, order_id: str, attempt: int) -> str:
+    """Return the id under which the exchange gets one attempt; derived, so never lost or reused.
+
+    26 characters of [a-z2-7]; Binance allows 36.
+    """
+    return _free_of_sql("bb", account, symbol, order_id, str(attempt))
+
+
+def client_cancel_id(order_id: str, number: int) -> str:
+    """Return the id of our n-th cancel request for an order."""
+    return _free_of_sql("bc", order_id, "cancel", str(number))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One order, as far as the facts known about it go."""
+
+    intent: OrderIntent
+    status: OrderStatus = OrderStatus.PENDING
+    attempt: int = 0
+    sends: Mapping[int, Submitted] = field(default_factory=dict)
+    exchange_order_id: str | None = None
+    fills: Mapping[str, Fill] = field(default_factory=dict)
+    refusal: Refused | None = None
+    reasons: Mapping[EventKind, str] = field(default_factory=dict)
+    cancel_ids: frozenset[str] = frozenset()
+    updated_time_ns: int = 0
+
+    @property
+    def id(self) -> str:
+        """Our id, the same as the intent's."""
+        return self.intent.id
+
+    @property
+    def client_order_id(self) -> str | None:
+        """The id of the newest attempt at the exchange; None before anything was sent."""
+        send = self.sends.get(self.attempt)
+        return None if send is None else send.client_order_id
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more is expected to happen to it."""
+        return self.status in FINAL
+
+    @property
+    def filled(self) -> Decimal:
+        """The amount traded so far, in the base asset."""
+        return sum((fill.quantity for fill in self.fills.values()), Decimal(0))
+
+    @property
+    def remaining(self) -> Decimal:
+        """The amount that could still trade if the order is alive."""
+        return self.intent.request.amount - self.filled
+
+    @property
+    def average(self) -> Decimal | None:
+        """The average price of what traded, or None while nothing did."""
+        filled = self.filled
+        if not filled:
+            return None
+        return sum((f.quantity * f.price for f in self.fills.values()), Decimal(0)) / filled
+
+    @property
+    def fees(self) -> dict[str, Decimal]:
+        """What was paid in fees, by asset."""
+        fees: dict[str, Decimal] = {}
+        for fill in self.fills.values():
+            if fill.fee:
+                fees[fill.fee_asset] = fees.get(fill.fee_asset, Decimal(0)) + fill.fee
+        return dict(sorted(fees.items()))
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has the status it has, where the facts say."""
+        for kind, status in _REASON_OF:
+            if self.status is status and kind in self.reasons:
+                return self.reasons[kind]
+        return None
+
+
+_REASON_OF: Final = (
+    (EventKind.REFUSED, OrderStatus.REFUSED),
+    (EventKind.WITHDRAWN, OrderStatus.WITHDRAWN),
+    (EventKind.OUTCOME_UNKNOWN, OrderStatus.UNKNOWN),
+    (EventKind.NOT_ACCEPTED, OrderStatus.NOT_ACCEPTED),
+    (EventKind.REJECTED, OrderStatus.REJECTED),
+    (EventKind.CANCELLED, OrderStatus.CANCELLED),
+    (EventKind.EXPIRED, OrderStatus.EXPIRED),
+)
+
+
+def apply(order: Order, event: OrderEvent) -> Order:
+    """Return the order after learning `event`; a fact already known changes nothing.
+
+    Raises IllegalTransitionError when the fact contradicts what is known: two exchange ids, more
+    filled than ordered, one trade told in two ways, or a pair the table forbids.
+    """
+    if isinstance(event, Filled) and _is_known_fill(order, event):
+        return order
+    if isinstance(event, Submitted | OutcomeUnknown | NotAccepted | Rejected):
+        order = _with_attempt(order, event)
+        if event.attempt < order.attempt:
+            return order
+    kind = _kind(order, event)
+    status = TRANSITIONS[order.status][kind]
+    if status is None:
+        raise IllegalTransitionError(
+            f"order {order.id} is {order.status.value}, which contradicts {kind.value}: {event}"
+        )
+    order = replace(order, status=status, updated_time_ns=max(order.updated_time_ns, event.time_ns))
+    return _with_facts(order, kind, event)
+
+
+def _is_known_fill(order: Order, event: Filled) -> bool:
+    known = order.fills.get(event.fill.trade_id)
+    if known is None:
+        return False
+    told, fill = ((f.quantity, f.price, f.fee, f.fee_asset) for f in (known, event.fill))
+    if told != fill:
+        raise IllegalTransitionError(
+            f"order {order.id}: trade {known.trade_id} was told as {known} and as {event.fill}"
+        )
+    return True
+
+
+def _with_attempt(
+    order: Order, event: Submitted | OutcomeUnknown | NotAccepted | Rejected
+) -> Order:
+    """Move to the event's attempt when it is newer; only what is at the exchange outlives one."""
+    if isinstance(event, Submitted):
+        known = order.sends.get(event.attempt, event)
+        if known.client_order_id != event.client_order_id:
+            raise IllegalTransitionError(
+                f"order {order.id}: attempt {event.attempt} has two client order ids, "
+                f"{known.client_order_id} and {event.client_order_id}"
+            )
+        order = replace(order, sends={**order.sends, event.attempt: known})
+    if event.attempt <= order.attempt:
+        return order
+    status = order.status if order.status in _AT_EXCHANGE else OrderStatus.PENDING
+    reasons = {kind: why for kind, why in order.reasons.items() if kind not in _PER_ATTEMPT}
+    return replace(order, attempt=event.attempt, status=status, reasons=reasons)
+
+
+def _kind(order: Order, event: OrderEvent) -> EventKind:
+    if not isinstance(event, Filled):
+        return _KINDS[type(event)]
+    filled = order.filled + event.fill.quantity
+    if event.fill.quantity <= 0 or filled > order.intent.request.amount:
+        raise IllegalTransitionError(
+            f"order {order.id}: trade {event.fill.trade_id} of {event.fill.quantity} makes "
+            f"{filled} filled of {order.intent.request.amount} ordered"
+        )
+    is_whole = filled == order.intent.request.amount
+    return EventKind.FILLED_WHOLLY if is_whole else EventKind.FILLED_PARTLY
+
+
+_PER_ATTEMPT: Final = (EventKind.OUTCOME_UNKNOWN, EventKind.NOT_ACCEPTED, EventKind.REJECTED)
+_KINDS: Final[Mapping[type, EventKind]] = {
+    Refused: EventKind.REFUSED,
+    Withdrawn: EventKind.WITHDRAWN,
+    Submitted: EventKind.SUBMITTED,
+    OutcomeUnknown: EventKind.OUTCOME_UNKNOWN,
+    NotAccepted: EventKind.NOT_ACCEPTED,
+    Rejected: EventKind.REJECTED,
+    Accepted: EventKind.ACCEPTED,
+    CancelRequested: EventKind.CANCEL_REQUESTED,
+    Cancelled: EventKind.CANCELLED,
+    Expired: EventKind.EXPIRED,
+}
+
+
+def _with_facts(order: Order, kind: EventKind, event: OrderEvent) -> Order:
+    if isinstance(event, Accepted | Filled | Cancelled | Expired):
+        known = order.exchange_order_id or event.exchange_order_id
+        if known != event.exchange_order_id:
+            raise IllegalTransitionError(
+                f"order {order.id} has two exchange ids, {known} and {event.exchange_order_id}"
+            )
+        order = replace(order, exchange_order_id=known)
+    if isinstance(event, Filled):
+        return replace(order, fills={**order.fills, event.fill.trade_id: event.fill})
+    if isinstance(event, CancelRequested):
+        return replace(order, cancel_ids=order.cancel_ids | {event.client_cancel_id})
+    if isinstance(event, Refused):
+        order = replace(order, refusal=event)
+    reason = _reason(event)
+    if reason:
+        # Two tellings of one fact: the smaller text stays, so that the order of arrival is nothing.
+        known_reason = order.reasons.get(kind, reason)
+        order = replace(order, reasons={**order.reasons, kind: min(known_reason, reason)})
+    return order
+
+
+def _reason(event: OrderEvent) -> str:
+    if isinstance(event, Refused):
+        return event.message
+    if isinstance(event, NotAccepted):
+        return event.proof
+    if isinstance(event, Rejected):
+        return f"{event.reason} ({event.code})" if event.code else event.reason
+    if isinstance(event, Withdrawn | OutcomeUnknown | Cancelled | Expired):
+        return event.reason
+    return ""
+
+
+def decimal_from(name: str, value: object) -> Decimal:
+    """Return `value` as a Decimal, by its text.
+
+    Raises InvalidOrderError naming the field when it is no finite number.
+
+    >>> decimal_from("amount", "0.10")
+    Decimal('0.10')
+    """
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str | float):
+        raise InvalidOrderError(f"{name} must be a number, not {value!r}")
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
+    except ArithmeticError as error:
+        raise InvalidOrderError(f"{name} must be a number, not {value!r}") from error
+    if not number.is_finite():
+        raise InvalidOrderError(f"{name} must be a finite number, not {value!r}")
+    return number
+
+
+def _check_number(name: str, value: Decimal) -> None:
+    if not value.is_finite():
+        raise InvalidOrderError(f"{name} must be a finite number, not {value}")
+    if value <= 0:
+        raise InvalidOrderError(f"{name} must be above zero, not {value}")
+    if not NUMBER_MIN <= value <= NUMBER_MAX:
+        raise InvalidOrderError(f"{name} {value} is beyond what any exchange trades")
+    if value != value.quantize(NUMBER_MIN):
+        raise InvalidOrderError(f"{name} {value} has more than 12 decimals")
+
+
+def _text(payload: Mapping[str, object], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidOrderError(f"{name} is missing")
+    return value
+
+
+def _member(kind: type[_E], name: str, value: str) -> _E:
+    try:
+        return kind(value)
+    except ValueError as error:
+        allowed = ", ".join(member.value for member in kind)
+        raise InvalidOrderError(f"{name} must be one of {allowed}, not {value!r}") from error
+
+
+# Binance's firewall refuses requests that look like SQL; an id must not spell any.
+_SQL_WORDS: Final = ("select", "insert", "update", "delete", "drop", "union", "exec", "alter")
+
+
+def _free_of_sql(prefix: str, *parts: str) -> str:
+    salt = 0
+    while any(word in (digest := _digest(*parts, *["+"] * salt)[:24]) for word in _SQL_WORDS):
+        salt += 1
+    return prefix + digest
+
+
+def _digest(*parts: str) -> str:
+    text = "\x00".join(parts).encode()
+    return base64.b32encode(hashlib.sha256(text).digest()).decode().lower().rstrip("=")

@@ -1,0 +1,1 @@
+"""Trading: connectors, the risk manager, the order executor."""

@@ -1,0 +1,27 @@
+"""The connectors to exchanges. Add one by implementing `IExchangeConnector`."""
+
+from bagbot.trading.connectors.binance_connector import BinanceConnector
+from bagbot.trading.connectors.interface import (
+    Balance,
+    ExchangeOrder,
+    ExchangeOrderStatus,
+    ExchangePosition,
+    IExchangeConnector,
+    StreamLost,
+    StreamOpened,
+    Ticker,
+    Trade,
+)
+
+__all__ = [
+    "Balance",
+    "BinanceConnector",
+    "ExchangeOrder",
+    "ExchangeOrderStatus",
+    "ExchangePosition",
+    "IExchangeConnector",
+    "StreamLost",
+    "StreamOpened",
+    "Ticker",
+    "Trade",
+]
