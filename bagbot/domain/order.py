@@ -94,13 +94,21 @@ EXPIRED          --- --- EXP EXP EXP EXP EXP EXP FIL EXP CAN EXP
 CANCELLED        --- --- CAN CAN CAN CAN CAN CAN FIL CAN CAN CAN
 FILLED           --- --- FIL FIL FIL FIL FIL --- --- FIL FIL FIL
 """
-_CODES: Final = dict(
-    zip(
-        ["PEN", "REF", "WIT", "SUB", "UNK", "NAC", "REJ", "OPN", "PAR", "EXP", "CAN", "FIL"],
-        OrderStatus,
-        strict=True,
-    )
-)
+_CODES: Final[Mapping[str, OrderStatus | None]] = {
+    "PEN": OrderStatus.PENDING,
+    "REF": OrderStatus.REFUSED,
+    "WIT": OrderStatus.WITHDRAWN,
+    "SUB": OrderStatus.SUBMITTED,
+    "UNK": OrderStatus.UNKNOWN,
+    "NAC": OrderStatus.NOT_ACCEPTED,
+    "REJ": OrderStatus.REJECTED,
+    "OPN": OrderStatus.OPEN,
+    "PAR": OrderStatus.PARTIALLY_FILLED,
+    "EXP": OrderStatus.EXPIRED,
+    "CAN": OrderStatus.CANCELLED,
+    "FIL": OrderStatus.FILLED,
+    "---": None,
+}
 
 
 def _parsed(table: str) -> Mapping[OrderStatus, Mapping[EventKind, OrderStatus | None]]:
@@ -108,7 +116,7 @@ def _parsed(table: str) -> Mapping[OrderStatus, Mapping[EventKind, OrderStatus |
     return MappingProxyType(
         {
             OrderStatus(row[0]): MappingProxyType(
-                {kind: _CODES.get(code) for kind, code in zip(EventKind, row[1:], strict=True)}
+                {kind: _CODES[code] for kind, code in zip(EventKind, row[1:], strict=True)}
             )
             for row in rows
         }
@@ -396,7 +404,9 @@ def _kind(order: Order, event: OrderEvent) -> EventKind:
     return EventKind.FILLED_WHOLLY if is_whole else EventKind.FILLED_PARTLY
 
 
-_PER_ATTEMPT: Final = (EventKind.OUTCOME_UNKNOWN, EventKind.NOT_ACCEPTED, EventKind.REJECTED)
+_PER_ATTEMPT: Final[frozenset[EventKind]] = frozenset(
+    {EventKind.OUTCOME_UNKNOWN, EventKind.NOT_ACCEPTED, EventKind.REJECTED}
+)
 _KINDS: Final[Mapping[type, EventKind]] = {
     Refused: EventKind.REFUSED,
     Withdrawn: EventKind.WITHDRAWN,

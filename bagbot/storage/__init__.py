@@ -1,1 +1,1 @@
-"""storage."""
+"""What must outlive the process: the journal, behind one port."""

@@ -1,0 +1,191 @@
+"""The journal in SQLite: WAL, synchronous=FULL, one writer thread, group commit."""
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bagbot.domain.errors import JournalError
+from bagbot.storage.journal import GENESIS_HASH, SCHEMA_VERSION, Record, chained_hash
+
+# Appends waiting for the disk. Beyond this the disk has stopped keeping up: refuse, don't hoard.
+PENDING_MAX: Final = 10_000
+BATCH_MAX: Final = 256
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS journal (
+    sequence INTEGER PRIMARY KEY,
+    schema_version INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT
+"""
+_INSERT: Final = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(slots=True)
+class _Append:
+    records: Sequence[Record]
+    done: asyncio.Future[None]
+
+
+class SqliteJournal:
+    """A journal in one SQLite file, held by one process at a time.
+
+    Raises JournalError on creation when another process holds it, or the file is no journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock_file = _locked(path.with_name(path.name + ".lock"))
+        try:
+            self._connection = _opened(path)
+        except sqlite3.Error as error:
+            os.close(self._lock_file)
+            raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+        self._sequence = 0
+        self._hash = GENESIS_HASH
+        self._is_replayed = False
+        self._failure: Exception | None = None
+        self._pending = 0
+        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def replay(self) -> Iterator[Record]:
+        """Yield every record, checking its hash and version; must run to its end before appends."""
+        sequence, chain = 0, GENESIS_HASH
+        try:
+            for row in self._connection.execute("SELECT * FROM journal ORDER BY sequence"):
+                record = Record(kind=row[3], order_id=row[4], time_ns=row[2], payload=row[5])
+                if row[1] != SCHEMA_VERSION:
+                    raise JournalError(
+                        f"row {row[0]} of the journal {self._path} has schema version {row[1]}; "
+                        f"this bagbot knows {SCHEMA_VERSION}"
+                    )
+                chain = chained_hash(chain, sequence + 1, record)
+                if row[0] != sequence + 1 or row[6] != chain:
+                    raise JournalError(
+                        f"row {row[0]} of the journal {self._path} is not what was written after "
+                        f"row {sequence}: the file was damaged or changed. Restore it from a copy"
+                    )
+                sequence += 1
+                yield record
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {self._path} cannot be read after row {sequence}: {error}"
+            ) from error
+        self._sequence, self._hash, self._is_replayed = sequence, chain, True
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Write the records in one commit, possibly shared with other callers."""
+        assert self._is_replayed, "replay the journal to its end before appending"
+        if self._failure is not None:
+            raise JournalError(f"the journal {self._path} has failed: {self._failure}")
+        if self._pending >= PENDING_MAX:
+            raise JournalError(f"{self._pending} appends wait for the journal {self._path}")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+            self._thread.start()
+        done = asyncio.get_running_loop().create_future()
+        self._pending += 1
+        self._queue.put(_Append(records, done))
+        # A caller that gives up does not take back what is on its way to the disk.
+        await asyncio.shield(done)
+
+    async def close(self) -> None:
+        """Write what is waiting, close the file and release the lock."""
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self._connection.close()
+        os.close(self._lock_file)
+
+    def _write(self) -> None:
+        """Write batches until told to stop (the writer thread)."""
+        is_open = True
+        while is_open:
+            batch = [self._queue.get()]
+            while len(batch) < BATCH_MAX and not self._queue.empty():
+                batch.append(self._queue.get())
+            is_open = None not in batch
+            appends = [append for append in batch if append is not None]
+            if appends:
+                self._commit(appends)
+
+    def _commit(self, appends: Sequence[_Append]) -> None:
+        if self._failure is None:
+            try:
+                self._insert([record for append in appends for record in append.records])
+            except Exception as error:  # noqa: BLE001 - whatever failed, nothing is written again.
+                self._failure = error
+        loop = appends[0].done.get_loop()
+        loop.call_soon_threadsafe(self._resolve, appends, self._failure)
+
+    def _insert(self, records: Sequence[Record]) -> None:
+        sequence, chain = self._sequence, self._hash
+        rows = []
+        for record in records:
+            sequence += 1
+            chain = chained_hash(chain, sequence, record)
+            rows.append(
+                (
+                    sequence,
+                    SCHEMA_VERSION,
+                    record.time_ns,
+                    record.kind,
+                    record.order_id,
+                    record.payload,
+                    chain,
+                )
+            )
+        with self._connection:
+            self._connection.executemany(_INSERT, rows)
+        self._sequence, self._hash = sequence, chain
+
+    def _resolve(self, appends: Sequence[_Append], failure: Exception | None) -> None:
+        self._pending -= len(appends)
+        for append in appends:
+            if append.done.done():
+                continue
+            if failure is None:
+                append.done.set_result(None)
+            else:
+                error = JournalError(f"the journal {self._path} cannot be written: {failure}")
+                error.__cause__ = failure
+                append.done.set_exception(error)
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of the lock file, locked; the lock dies with the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"the journal's lock {path} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise JournalError(
+            f"another bagbot holds the journal beside {path}; stop it, or use another BAGBOT_HOME"
+        ) from error
+    return descriptor
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(_SCHEMA)
+    connection.commit()
+    path.chmod(0o600)
+    return connection

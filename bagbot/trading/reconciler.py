@@ -1,0 +1,152 @@
+"""What the exchange tells, turned into the facts our orders lack. Pure.
+
+Positive evidence counts from any source and is checked against what was ordered. Absence proves
+nothing by itself: `not_accepted` lists what must come together before an order is given up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from bagbot.domain.errors import IllegalTransitionError
+from bagbot.domain.events import (
+    Accepted,
+    Cancelled,
+    Expired,
+    Fill,
+    Filled,
+    NotAccepted,
+    OrderEvent,
+    Rejected,
+)
+from bagbot.domain.order import Order
+from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
+
+ABSENCES_NEEDED: Final = 3
+
+
+def events_from(order: Order, told: ExchangeOrder, time_ns: int) -> list[OrderEvent]:
+    """Return what the exchange's word on an order adds, as events; `apply` drops what is known.
+
+    Raises IllegalTransitionError when it speaks of another order than the one we sent.
+    """
+    _check_same(order, told)
+    if told.status is ExchangeOrderStatus.REJECTED:
+        return [
+            Rejected(
+                time_ns=time_ns,
+                reason=told.reason or "the exchange rejected the order",
+                attempt=order.attempt,
+            )
+        ]
+    events: list[OrderEvent] = [
+        Accepted(
+            time_ns=time_ns,
+            exchange_order_id=told.id,
+            exchange_time_ns=told.exchange_time_ns,
+        )
+    ]
+    events += [filled(told.id, fill, time_ns) for fill in told.fills]
+    if told.status is ExchangeOrderStatus.CANCELED:
+        events.append(Cancelled(time_ns=time_ns, exchange_order_id=told.id, reason=told.reason))
+    elif told.status is ExchangeOrderStatus.EXPIRED:
+        events.append(Expired(time_ns=time_ns, exchange_order_id=told.id, reason=told.reason))
+    return events
+
+
+def filled(exchange_order_id: str, fill: Fill, time_ns: int) -> Filled:
+    """Return the event for one execution."""
+    return Filled(time_ns=time_ns, exchange_order_id=exchange_order_id, fill=fill)
+
+
+def events_from_trades(order: Order, trades: Sequence[Trade], time_ns: int) -> list[OrderEvent]:
+    """Return the fills among `trades` that belong to the order and are not booked yet."""
+    return [
+        filled(trade.exchange_order_id, trade.fill, time_ns)
+        for trade in trades
+        if trade.exchange_order_id == order.exchange_order_id
+        and trade.fill.trade_id not in order.fills
+    ]
+
+
+def lacks_fills(order: Order, told: ExchangeOrder) -> bool:
+    """Whether the exchange counts more traded than we have booked."""
+    total = told.filled
+    if told.status is ExchangeOrderStatus.CLOSED:
+        total = max(total, told.amount or order.intent.request.amount)
+    return total > order.filled
+
+
+def summed_fill(order: Order, told: ExchangeOrder) -> Fill | None:
+    """Return what is missing as one fill, for an exchange that lists no single trades.
+
+    Its quantity and value are the exchange's own totals less what is booked; its id is made of
+    the total, so that the same news twice is the same fill. None when no average price is told.
+    """
+    missing = told.filled - order.filled
+    price = told.average or told.price
+    if missing <= 0 or price is None:
+        return None
+    booked = sum((f.quantity * f.price for f in order.fills.values()), Decimal(0))
+    return Fill(
+        trade_id=f"{told.id}-{told.filled:f}",
+        quantity=missing,
+        price=(told.filled * price - booked) / missing,
+        exchange_time_ns=told.exchange_time_ns,
+    )
+
+
+@dataclass(slots=True)
+class Absence:
+    """What was looked for in vain, for one attempt, since its fence passed."""
+
+    queries: int = 0
+    in_open_orders: bool = True
+    in_history: bool = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every place was looked into, the direct query several times."""
+        return self.queries >= ABSENCES_NEEDED and not self.in_open_orders and not self.in_history
+
+
+def is_past_fence(order: Order, exchange_time_ms: int, margin_ms: int) -> bool:
+    """Whether the newest attempt, if it has not arrived by now, will not be taken any more."""
+    send = order.sends[order.attempt]
+    return exchange_time_ms > send.timestamp_ms + send.recv_window_ms + margin_ms
+
+
+def not_accepted(order: Order, absence: Absence, time_ns: int) -> NotAccepted | None:
+    """Return the verdict that the exchange never had the order, once all of the proof is there."""
+    if not absence.is_complete:
+        return None
+    return NotAccepted(
+        time_ns=time_ns,
+        attempt=order.attempt,
+        proof=(
+            f"not executed, as far as can be proven: after its time window the exchange did not "
+            f"know {order.client_order_id} in {absence.queries} queries, and it is neither among "
+            f"the open orders nor in the history"
+        ),
+    )
+
+
+def _check_same(order: Order, told: ExchangeOrder) -> None:
+    request = order.intent.request
+    sent = {send.client_order_id for send in order.sends.values()}
+    differences = [
+        f"{name}: sent {ours}, told {theirs}"
+        for name, ours, theirs in (
+            ("symbol", request.symbol, told.symbol),
+            ("side", request.side, told.side),
+            ("amount", request.amount, told.amount),
+        )
+        if theirs is not None and ours != theirs
+    ]
+    if told.client_order_id is not None and told.client_order_id not in sent:
+        differences.append(f"client order id: sent {sorted(sent)}, told {told.client_order_id}")
+    if differences:
+        raise IllegalTransitionError(
+            f"order {order.id}: the exchange speaks of another order ({'; '.join(differences)})"
+        )
