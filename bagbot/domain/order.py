@@ -273,7 +273,6 @@ class Order:
     refusal: Refused | None = None
     reasons: Mapping[EventKind, str] = field(default_factory=dict)
     cancel_ids: frozenset[str] = frozenset()
-    updated_time_ns: int = 0
 
     @property
     def id(self) -> str:
@@ -339,25 +338,26 @@ _REASON_OF: Final = (
 
 
 def apply(order: Order, event: OrderEvent) -> Order:
-    """Return the order after learning `event`; a fact already known changes nothing.
+    """Return the order after learning `event`; a fact that adds nothing returns the same object.
 
     Raises IllegalTransitionError when the fact contradicts what is known: two exchange ids, more
     filled than ordered, one trade told in two ways, or a pair the table forbids.
     """
+    before = order
     if isinstance(event, Filled) and _is_known_fill(order, event):
-        return order
+        return before
     if isinstance(event, Submitted | OutcomeUnknown | NotAccepted | Rejected):
         order = _with_attempt(order, event)
         if event.attempt < order.attempt:
-            return order
+            return before if order == before else order
     kind = _kind(order, event)
     status = TRANSITIONS[order.status][kind]
     if status is None:
         raise IllegalTransitionError(
             f"order {order.id} is {order.status.value}, which contradicts {kind.value}: {event}"
         )
-    order = replace(order, status=status, updated_time_ns=max(order.updated_time_ns, event.time_ns))
-    return _with_facts(order, kind, event)
+    after = _with_facts(replace(order, status=status), kind, event)
+    return before if after == before else after
 
 
 def _is_known_fill(order: Order, event: Filled) -> bool:

@@ -12,10 +12,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
-from bagbot.domain.errors import NotSupportedError
+from bagbot.domain.errors import NotSupportedError, OutcomeUnknownError
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
-from bagbot.domain.order import OrderRequest
+from bagbot.domain.order import OrderRequest, decimal_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,31 @@ class ExchangeOrder:
     exchange_time_ns: int = 0
     reason: str = ""
     info: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def from_ccxt(cls, told: Mapping[str, object], request: OrderRequest) -> Self:
+        """Return the typed order for a mapping in CCXT's words, as a simple connector answers.
+
+        What it leaves out is taken from `request`. Raises OutcomeUnknownError when it has no id,
+        InvalidOrderError when a number is none.
+        """
+        if told.get("id") in (None, ""):
+            raise OutcomeUnknownError(
+                f"the answer to the order {request.client_order_id} for {request.symbol} has no id"
+            )
+        average, price = told.get("average"), told.get("price")
+        return cls(
+            id=str(told["id"]),
+            symbol=str(told.get("symbol") or request.symbol),
+            status=ExchangeOrderStatus(str(told.get("status") or "open")),
+            client_order_id=request.client_order_id,
+            side=request.side,
+            amount=request.amount,
+            price=None if price is None else decimal_from("price", price),
+            filled=decimal_from("filled", told.get("filled") or 0),
+            average=None if average is None else decimal_from("average", average),
+            info=told,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +261,7 @@ class IExchangeConnector(ABC):
         """
         raise self._unsupported("watch_events")
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - having nothing to close is a good default.
         """Close every connection; a connector without any needs nothing."""
 
     async def __aenter__(self) -> Self:

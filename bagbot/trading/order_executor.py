@@ -1,0 +1,786 @@
+"""The one path of an order: decide -> journal -> send once -> follow until the truth is known.
+
+Sole caller of `create_order` and `cancel_order`. What the executor knows is a fold of its
+journal; starting it is recovering it: replay, ask the exchange, go on. An order whose outcome is
+not known is UNKNOWN and is looked up; it is never sent again.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from bagbot.domain.clock import Clock
+from bagbot.domain.errors import (
+    AuthenticationError,
+    BagbotError,
+    ExchangeError,
+    ExchangeUnavailableError,
+    IllegalTransitionError,
+    InvalidOrderError,
+    JournalError,
+    NotSupportedError,
+    OrderNotFoundError,
+    OrderRejectedError,
+    RateLimitedError,
+)
+from bagbot.domain.events import (
+    Cancelled,
+    CancelRequested,
+    Expired,
+    NotAccepted,
+    OrderEvent,
+    OutcomeUnknown,
+    Refused,
+    Rejected,
+    Submitted,
+    Withdrawn,
+)
+from bagbot.domain.instrument import Instrument
+from bagbot.domain.order import (
+    Order,
+    OrderIntent,
+    OrderRequest,
+    OrderStatus,
+    client_cancel_id,
+    client_order_id,
+)
+from bagbot.storage.journal import Journal, Record
+from bagbot.trading import reconciler, risk_manager
+from bagbot.trading.account_state import AccountState, Known
+from bagbot.trading.connectors.interface import (
+    ExchangeOrder,
+    IExchangeConnector,
+    StreamLost,
+    StreamOpened,
+)
+from bagbot.trading.journal_records import (
+    DecisionRecorded,
+    DisputeFound,
+    Entry,
+    IntentRecorded,
+    KillSwitchSet,
+    record_of,
+)
+from bagbot.trading.price_feed import PriceFeed
+from bagbot.trading.risk_manager import RiskManager, Snapshot
+
+logger = structlog.get_logger(__name__)
+
+Listener = Callable[[Order, Entry], None]
+_NS: Final = 1_000_000_000
+
+
+class NotReadyError(BagbotError):
+    """The executor takes no orders now: it is starting, stopping, or halted."""
+
+
+class OrderConflictError(BagbotError):
+    """What was asked does not fit the order as it is; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """Waits and limits of the executor, in seconds unless named otherwise.
+
+    `fence_margin_ms`: how long after an order's time window its absence begins to count. No
+    document of Binance's bounds how late a spot order may execute, hence a minute.
+    """
+
+    send_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0
+    probe_interval_s: float = 2.0
+    poll_interval_s: float = 5.0
+    audit_interval_s: float = 30.0
+    price_interval_s: float = 1.0
+    price_age_max_s: float = 5.0
+    fence_margin_ms: int = 60_000
+    close_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What became of a decision: its order, or why there is none.
+
+    A repeat carries what the first one led to; `differs` when it asks for something else under
+    the same identity.
+    """
+
+    order: Order | None
+    message: str = ""
+    is_repeat: bool = False
+    differs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a plan may look at: the position, and what is still under way, in one symbol.
+
+    `expected` is the position once every live order is filled; `unknown` names the orders whose
+    outcome is not known.
+    """
+
+    position: Decimal
+    expected: Decimal
+    unknown: Sequence[str]
+
+
+Plan = Callable[[View], OrderIntent | str]
+
+
+class OrderExecutor:
+    """Executes the orders of one account through one connector.
+
+    Use it as an async context manager: entering recovers, leaving waits for what is in flight.
+    """
+
+    def __init__(
+        self,
+        *,
+        connector: IExchangeConnector,
+        journal: Journal,
+        risk_manager: RiskManager,
+        clock: Clock,
+        account: str = "main",
+        instruments: Mapping[str, Instrument] | None = None,
+        settings: ExecutorSettings | None = None,
+    ) -> None:
+        self.account = account
+        self.state = AccountState()
+        self.instruments: dict[str, Instrument] = dict(instruments or {})
+        self._connector = connector
+        self._journal = journal
+        self._risk_manager = risk_manager
+        self._clock = clock
+        self._settings = settings or ExecutorSettings()
+        self._capabilities = connector.capabilities
+        self._cancel_parameters = frozenset(inspect.signature(connector.cancel_order).parameters)
+        self._listeners: list[Listener] = []
+        self._prices = PriceFeed(
+            connector,
+            clock,
+            interval_s=self._settings.price_interval_s,
+            age_max_s=self._settings.price_age_max_s,
+            timeout_s=self._settings.read_timeout_s,
+        )
+        self._in_flight: set[str] = set()
+        self._absences: dict[str, reconciler.Absence] = {}
+        self._looked_up_ns: dict[str, int] = {}
+        self._not_ready: str | None = "starting"
+        self._tasks = asyncio.TaskGroup()
+        self._loops: list[asyncio.Task[None]] = []
+        self._sends: set[asyncio.Task[None]] = set()
+        self._stream_is_open = False
+
+    # ------------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Self:
+        interrupted = self.state.replay(self._journal.replay())
+        await self._load_instruments()
+        await self._tasks.__aenter__()
+        try:
+            for order_id in interrupted:
+                await self._learn(order_id, [self._interrupted(order_id)])
+            await self._reconcile()
+        except BaseException:
+            # Nothing runs yet, so leaving the group at once is enough.
+            await self._tasks.__aexit__(None, None, None)
+            raise
+        self._not_ready = None
+        if "watch_events" in self._capabilities:
+            self._start(self._follow_stream(), "the account stream")
+        self._start(self._keep_looking(), "the look-up of orders")
+        self._start(self._prices.keep_fresh(), "the price feed")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._not_ready = "stopping"
+        for task in self._loops:
+            task.cancel()
+        if self._sends:
+            _, late = await asyncio.wait(self._sends, timeout=self._settings.close_timeout_s)
+            for task in late:
+                task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why no order is taken now, or None when orders are taken."""
+        return self._not_ready
+
+    @property
+    def killed(self) -> str | None:
+        """Why the kill switch is on, or None when it is off."""
+        return self.state.killed
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(order, what happened)` after each durable change; it must not block."""
+        self._listeners.append(listener)
+
+    # ------------------------------------------------------------- decisions
+
+    async def submit(self, intent: OrderIntent, *, window_ns: int | None = None) -> Submission:
+        """Take an order on and return once it is durable; it is sent at once, once.
+
+        A second intent of the same identity (within `window_ns`, where given) is a repeat and
+        does nothing. Raises NotReadyError, or JournalError when it cannot be recorded.
+        """
+        return await self.decide(
+            identity=intent.identity,
+            fingerprint=intent.fingerprint,
+            symbol=intent.request.symbol,
+            plan=lambda view: intent,
+            window_ns=window_ns,
+        )
+
+    async def decide(
+        self,
+        *,
+        identity: str,
+        fingerprint: str,
+        symbol: str,
+        plan: Plan,
+        window_ns: int | None = None,
+    ) -> Submission:
+        """Let `plan` turn the position as it is now into an order, or into a reason for none.
+
+        Plan, risk check and reservation are one step: nothing else happens in between.
+        """
+        self._require_ready()
+        known = self._known(identity, window_ns)
+        if known is None:
+            if symbol in self.instruments:
+                await self._prices.freshen(symbol)
+            self._require_ready()
+            known = self._known(identity, window_ns)
+        if known is not None:
+            return await self._repeat(known, fingerprint)
+        # From here to the reservation there is no await.
+        decided = plan(self.view(symbol))
+        time_ns = self._clock.time_ns()
+        known = Known(fingerprint=fingerprint, time_ns=time_ns)
+        known.durable = asyncio.get_running_loop().create_future()
+        if isinstance(decided, str):
+            known.message = decided
+            self.state.remember(identity, known)
+            entry = DecisionRecorded(
+                time_ns=time_ns, identity=identity, fingerprint=fingerprint, message=decided
+            )
+            await self._record_decision(known, entry)
+            return Submission(order=None, message=decided)
+        known.order_id = decided.id
+        self.state.remember(identity, known)
+        await self._take_on(decided, known)
+        return Submission(order=self.state.orders[decided.id])
+
+    def view(self, symbol: str) -> View:
+        """Return the position in `symbol` and what is still under way."""
+        position = self.state.ledger.position(self.account, symbol).quantity
+        buys, sells = self.state.pending(symbol)
+        return View(
+            position=position,
+            expected=position + buys - sells,
+            unknown=self.state.unknown(symbol),
+        )
+
+    def resolve_symbol(self, text: str) -> str | None:
+        """Return the symbol that `text` means ("BTC/USDT", "BTCUSDT"), or None."""
+        if text in self.instruments:
+            return text
+        for instrument in self.instruments.values():
+            if instrument.exchange_symbol == text.upper():
+                return instrument.symbol
+        return None
+
+    async def cancel(self, order_id: str, *, wait_s: float | None = None) -> Order:
+        """Ask the exchange to cancel an order and return what is known of it then.
+
+        The kill switch never stops a cancel. Raises KeyError for an order that is not ours,
+        OrderConflictError when there is nothing to cancel, ExchangeError when it failed.
+        """
+        order = self.state.orders[order_id]
+        if order.is_final:
+            raise OrderConflictError(f"order {order_id} is {order.status.value} already")
+        if order.exchange_order_id is None:
+            raise OrderConflictError(
+                f"order {order_id} is {order.status.value}: whether the exchange has it is not "
+                f"known yet; it is being looked up, cancel it once it is OPEN"
+            )
+        cancel_id = client_cancel_id(order_id, len(order.cancel_ids))
+        requested = CancelRequested(time_ns=self._clock.time_ns(), client_cancel_id=cancel_id)
+        await self._learn(order_id, [requested])
+        arguments: dict[str, object] = {}
+        if "symbol" in self._cancel_parameters:
+            arguments["symbol"] = order.intent.request.symbol
+        if "params" in self._cancel_parameters:
+            arguments["params"] = {"clientOrderId": cancel_id}
+        try:
+            async with asyncio.timeout(wait_s or self._settings.send_timeout_s):
+                told = await self._connector.cancel_order(order.exchange_order_id, **arguments)  # type: ignore[arg-type]
+        except OrderNotFoundError:
+            # Not open any more: it filled or ended meanwhile. The exchange says how.
+            await self._look_up(order_id)
+            return self.state.orders[order_id]
+        except TimeoutError as error:
+            raise ExchangeUnavailableError(
+                f"no answer to the cancel of order {order_id}; it is being looked up"
+            ) from error
+        if isinstance(told, ExchangeOrder):
+            await self._learn_told(order_id, told)
+        else:
+            await self._look_up(order_id)
+        return self.state.orders[order_id]
+
+    async def set_kill_switch(self, reason: str | None, *, by: str) -> None:
+        """Turn the kill switch on with a reason, or off with None; it outlives a restart.
+
+        It stops at once every order that does not reduce a position; cancels still go out.
+        """
+        if reason is not None:
+            self.state.killed = reason
+        entry = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
+        await self._append([record_of(entry)])
+        self.state.killed = reason
+        logger.warning("kill switch turned", is_on=reason is not None, reason=reason, by=by)
+
+    async def until_settled(self, order_id: str, timeout_s: float) -> Order:
+        """Return the order once nothing is open about it, or as it is when the time is up."""
+        done = asyncio.Event()
+
+        def look(order: Order, entry: Entry) -> None:
+            if order.id == order_id and order.is_final:
+                done.set()
+
+        self.listen(look)
+        try:
+            if not self.state.orders[order_id].is_final:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        await done.wait()
+        finally:
+            self._listeners.remove(look)
+        return self.state.orders[order_id]
+
+    # ------------------------------------------------------- the path of one
+
+    async def _take_on(self, intent: OrderIntent, known: Known) -> None:
+        instrument = self._instrument(intent.request.symbol)
+        if instrument is not None:
+            intent = _on_steps(intent, instrument)
+        order = Order(intent=intent)
+        verdict = self._risk_manager.check(
+            intent.request, self._snapshot(intent.request.symbol, instrument)
+        )
+        self.state.add(order)
+        if isinstance(verdict, risk_manager.Refused):
+            refused = Refused(
+                time_ns=intent.time_ns,
+                rule=verdict.rule,
+                value=verdict.value,
+                limit=verdict.limit,
+                message=verdict.message,
+            )
+            entries: list[Entry] = [
+                IntentRecorded(time_ns=intent.time_ns, intent=intent),
+                refused,
+            ]
+            self.state.learn(order.id, refused)
+            await self._record_decision(known, *entries, order_id=order.id)
+            return
+        stamp = self._connector.stamp()
+        send = Submitted(
+            time_ns=self._clock.time_ns(),
+            client_order_id=client_order_id(self.account, intent.request.symbol, order.id, 0),
+            timestamp_ms=stamp.get("timestamp", self._clock.time_ns() // 1_000_000),
+            recv_window_ms=stamp.get("recvWindow", 0),
+        )
+        self.state.learn(order.id, send)
+        intent_entry = IntentRecorded(time_ns=intent.time_ns, intent=intent, checks=verdict.checks)
+        request = replace(
+            intent.request,
+            client_order_id=send.client_order_id,
+            params={**intent.request.params, **stamp},
+        )
+        # A task of its own: a caller who gives up must not come between the record and the send.
+        task = self._tasks.create_task(
+            self._record_and_send(order.id, request, known, [intent_entry, send])
+        )
+        self._in_flight.add(order.id)
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+        assert known.durable is not None
+        await asyncio.shield(known.durable)
+
+    async def _record_and_send(
+        self, order_id: str, request: OrderRequest, known: Known, entries: Sequence[Entry]
+    ) -> None:
+        try:
+            await self._record_decision(known, *entries, order_id=order_id)
+            event = self._stopped_meanwhile(order_id)
+            told = await self._send(request) if event is None else None
+            if isinstance(told, ExchangeOrder):
+                await self._learn_told(order_id, told)
+            else:
+                await self._learn(order_id, [event or told])  # type: ignore[list-item]
+        except JournalError:
+            # Halted and told to the caller where it was raised; recovery finds out what is true.
+            return
+        except ExchangeError as error:
+            # The order was accepted; only reading its trades failed, which is tried again.
+            logger.warning("order is read again later", order_id=order_id, error=str(error))
+        finally:
+            self._in_flight.discard(order_id)
+
+    async def _send(self, request: OrderRequest) -> "ExchangeOrder | OrderEvent":
+        """Send once. Whatever is not understood afterwards is an unknown outcome."""
+        try:
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                told: object = await self._connector.create_order(request.to_payload())
+            if isinstance(told, Mapping):
+                told = ExchangeOrder.from_ccxt(told, request)
+            if isinstance(told, ExchangeOrder):
+                return told
+            reason = f"the connector answered with {type(told).__name__}, not with an order"
+        except (
+            OrderRejectedError,
+            InvalidOrderError,
+            NotSupportedError,
+            RateLimitedError,
+            ExchangeUnavailableError,
+            AuthenticationError,
+        ) as error:
+            code = getattr(error, "code", None)
+            logger.warning(
+                "order rejected", client_order_id=request.client_order_id, reason=str(error)
+            )
+            return Rejected(
+                time_ns=self._clock.time_ns(),
+                reason=str(error),
+                code="" if code is None else str(code),
+            )
+        except Exception as error:  # noqa: BLE001 - anything else may have happened after acceptance.
+            reason = str(error) or type(error).__name__
+        logger.warning(
+            "order outcome unknown", client_order_id=request.client_order_id, reason=reason
+        )
+        return OutcomeUnknown(time_ns=self._clock.time_ns(), reason=reason)
+
+    def _stopped_meanwhile(self, order_id: str) -> OrderEvent | None:
+        """The kill switch may have been turned while the order was being written down."""
+        request = self.state.orders[order_id].intent.request
+        instrument = self._instrument(request.symbol)
+        snapshot = self._snapshot(request.symbol, instrument, without=order_id)
+        if snapshot.killed is None:
+            return None
+        verdict = self._risk_manager.check(request, snapshot)
+        if isinstance(verdict, risk_manager.Approved):
+            return None
+        proof = f"never sent, because meanwhile {verdict.message}"
+        return NotAccepted(time_ns=self._clock.time_ns(), proof=proof)
+
+    def _interrupted(self, order_id: str) -> OrderEvent:
+        """What a crash leaves behind: never sent when no SEND was written, else unknown."""
+        now_ns, order = self._clock.time_ns(), self.state.orders[order_id]
+        reason = "bagbot was interrupted before it knew the outcome"
+        if order.status is OrderStatus.PENDING:
+            return Withdrawn(time_ns=now_ns, reason="bagbot was interrupted before it was sent")
+        return OutcomeUnknown(time_ns=now_ns, reason=reason, attempt=order.attempt)
+
+    # ------------------------------------------------------------- learning
+
+    async def _learn(self, order_id: str, events: Sequence[OrderEvent]) -> None:
+        """Take facts in: state first, then the journal, then whoever listens."""
+        news: list[OrderEvent] = []
+        try:
+            for event in events:
+                if self.state.learn(order_id, event):
+                    news.append(event)
+        except IllegalTransitionError as error:
+            await self._dispute(order_id, str(error))
+        if not news:
+            return
+        await self._append([record_of(event, order_id) for event in news])
+        self._publish(order_id, news)
+
+    async def _learn_told(self, order_id: str, told: ExchangeOrder) -> None:
+        """Take in what the exchange says of an order, asking for its trades where some lack."""
+        order = self.state.orders[order_id]
+        now_ns = self._clock.time_ns()
+        self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+        try:
+            events = reconciler.events_from(order, told, now_ns)
+        except IllegalTransitionError as error:
+            await self._dispute(order_id, str(error))
+            return
+        # How it ended is learned last: an ended order is not asked about again.
+        endings = [event for event in events if isinstance(event, Cancelled | Expired)]
+        await self._learn(order_id, [event for event in events if event not in endings])
+        order = self.state.orders[order_id]
+        if reconciler.lacks_fills(order, told):
+            await self._learn_trades(order, told)
+            if reconciler.lacks_fills(self.state.orders[order_id], told):
+                logger.warning("trades are not told yet", order_id=order_id, filled=told.filled)
+                return
+        await self._learn(order_id, endings)
+
+    async def _learn_trades(self, order: Order, told: ExchangeOrder) -> None:
+        now_ns = self._clock.time_ns()
+        if "fetch_my_trades" in self._capabilities:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                trades = await self._connector.fetch_my_trades(
+                    order.intent.request.symbol, order_id=told.id
+                )
+            await self._learn(order.id, reconciler.events_from_trades(order, trades, now_ns))
+            return
+        fill = reconciler.summed_fill(order, told)
+        if fill is not None:
+            await self._learn(order.id, [reconciler.filled(told.id, fill, now_ns)])
+
+    async def _dispute(self, order_id: str, message: str) -> None:
+        """Two facts contradict each other: shout, and let the symbol only be reduced."""
+        symbol = self.state.orders[order_id].intent.request.symbol
+        logger.error("contradiction; the symbol may only be reduced now", message=message)
+        if self.state.disputes.setdefault(symbol, message) is message:
+            found = DisputeFound(time_ns=self._clock.time_ns(), symbol=symbol, message=message)
+            await self._append([record_of(found, order_id)])
+
+    async def _append(self, records: Sequence[Record]) -> None:
+        try:
+            await self._journal.append(records)
+        except JournalError as error:
+            self._halt(str(error))
+            raise
+
+    def _publish(self, order_id: str, entries: Sequence[Entry]) -> None:
+        order = self.state.orders[order_id]
+        for entry in entries:
+            for listener in tuple(self._listeners):
+                listener(order, entry)
+
+    # ------------------------------------------------------------- following
+
+    async def _follow_stream(self) -> None:
+        async for event in self._connector.watch_events():
+            if isinstance(event, StreamOpened):
+                await self._reconcile()
+                self._stream_is_open = True
+                logger.info("account stream open")
+            elif isinstance(event, StreamLost):
+                self._stream_is_open = False
+                logger.warning("account stream lost", reason=event.reason)
+            else:
+                await self._hear(event)
+
+    async def _hear(self, told: ExchangeOrder) -> None:
+        order_id = self.state.order_of(told)
+        if order_id is None:
+            logger.info("an order that is not ours", symbol=told.symbol, exchange_order_id=told.id)
+            return
+        try:
+            await self._learn_told(order_id, told)
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("order is read again later", order_id=order_id, error=str(error))
+
+    async def _reconcile(self) -> None:
+        """Ask the exchange about every order that is not settled."""
+        for order_id in tuple(self.state.live):
+            if order_id not in self._in_flight:
+                await self._try_look_up(order_id)
+
+    async def _keep_looking(self) -> None:
+        """Look up what is unknown often, what is open now and then."""
+        while True:
+            await asyncio.sleep(self._settings.probe_interval_s)
+            for order_id in tuple(self.state.live):
+                if order_id not in self._in_flight and self._is_due(order_id):
+                    await self._try_look_up(order_id)
+
+    def _is_due(self, order_id: str) -> bool:
+        if self.state.orders[order_id].status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED):
+            return True
+        settings = self._settings
+        wait_s = settings.audit_interval_s if self._stream_is_open else settings.poll_interval_s
+        seen_ns = self._looked_up_ns.get(order_id, 0)
+        return self._clock.monotonic_ns() - seen_ns >= wait_s * _NS
+
+    async def _try_look_up(self, order_id: str) -> None:
+        try:
+            await self._look_up(order_id)
+        except AuthenticationError as error:
+            self._halt(str(error))
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("look-up failed, tried again", order_id=order_id, error=str(error))
+
+    async def _look_up(self, order_id: str) -> None:
+        """Ask for one order; its absence is weighed, never believed at once."""
+        order = self.state.orders[order_id]
+        if "fetch_order" not in self._capabilities:
+            self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+            if order.status is OrderStatus.UNKNOWN:
+                logger.error("cannot look up; a human must", client_order_id=order.client_order_id)
+            return
+        try:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                told = await self._connector.fetch_order(
+                    order.exchange_order_id,
+                    order.intent.request.symbol,
+                    client_order_id=order.client_order_id,
+                )
+        except OrderNotFoundError:
+            await self._weigh_absence(order)
+            return
+        self._absences.pop(order_id, None)
+        await self._learn_told(order_id, told)
+
+    async def _weigh_absence(self, order: Order) -> None:
+        """Collect, one look-up at a time, what together proves that an order never arrived."""
+        self._looked_up_ns[order.id] = self._clock.monotonic_ns()
+        if order.exchange_order_id is not None:
+            logger.error(
+                "the exchange no longer knows an order it had",
+                client_order_id=order.client_order_id,
+                exchange_order_id=order.exchange_order_id,
+            )
+            return
+        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
+        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
+            return
+        absence = self._absences.setdefault(order.id, reconciler.Absence())
+        absence.queries += 1
+        if absence.queries >= reconciler.ABSENCES_NEEDED:
+            found = await self._search(order, absence)
+            if found is not None:
+                await self._learn_told(order.id, found)
+                return
+        verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
+        if verdict is not None:
+            del self._absences[order.id]
+            await self._learn(order.id, [verdict])
+
+    async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
+        """Look for the order among the open ones and in the history since it was sent."""
+        symbol, send = order.intent.request.symbol, order.sends[order.attempt]
+        candidates: list[ExchangeOrder] = []
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            if "fetch_open_orders" in self._capabilities:
+                candidates += await self._connector.fetch_open_orders(symbol)
+                absence.in_open_orders = False
+            if "fetch_orders" in self._capabilities:
+                since_ms = send.timestamp_ms - self._settings.fence_margin_ms
+                candidates += await self._connector.fetch_orders(symbol, since_ms=since_ms)
+                absence.in_history = False
+        for told in candidates:
+            if told.client_order_id == send.client_order_id:
+                return told
+        return None
+
+    # ------------------------------------------------------------- the rest
+
+    def _instrument(self, symbol: str) -> Instrument | None:
+        known = self.instruments.get(symbol)
+        if known is None and not self.instruments and "/" in symbol:
+            # Neither the connector nor the caller says what can be traded: the exchange decides.
+            return Instrument.unfiltered(symbol)
+        return known
+
+    def _snapshot(
+        self, symbol: str, instrument: Instrument | None, *, without: str | None = None
+    ) -> Snapshot:
+        buys, sells = self.state.pending(symbol, without=without)
+        return Snapshot(
+            instrument=instrument,
+            reference_price=self._prices.price(symbol),
+            position=self.state.ledger.position(self.account, symbol).quantity,
+            pending_buys=buys,
+            pending_sells=sells,
+            killed=self.state.killed or self.state.disputes.get(symbol),
+        )
+
+    async def _load_instruments(self) -> None:
+        if "load_instruments" in self._capabilities:
+            self.instruments.update(await self._connector.load_instruments())
+        allowed = self._risk_manager.limits.symbols or ()
+        self._prices.want(symbol for symbol in allowed if symbol in self.instruments)
+
+    def _start(self, work: Coroutine[None, None, None], what: str) -> None:
+        self._loops.append(self._tasks.create_task(self._guard(work, what)))
+
+    async def _guard(self, work: Coroutine[None, None, None], what: str) -> None:
+        try:
+            await work
+        except Exception as error:
+            logger.exception("a task has failed", task=what)
+            self._halt(f"{what} has failed: {error}")
+
+    def _halt(self, reason: str) -> None:
+        """Take no more orders until a restart; what is open is followed as long as possible."""
+        if self._not_ready is None:
+            logger.error("halted", reason=reason)
+            self._not_ready = f"halted: {reason}"
+
+    def _require_ready(self) -> None:
+        if self._not_ready is not None:
+            raise NotReadyError(f"no order was taken: bagbot is {self._not_ready}")
+
+    def _known(self, identity: str, window_ns: int | None) -> Known | None:
+        known = self.state.known.get(identity)
+        if known is None or window_ns is None:
+            return known
+        return known if self._clock.time_ns() - known.time_ns <= window_ns else None
+
+    async def _repeat(self, known: Known, fingerprint: str) -> Submission:
+        # The first may still be on its way to the disk: its repeat promises no more than it does.
+        if known.durable is not None:
+            await asyncio.shield(known.durable)
+        return Submission(
+            order=self.state.orders[known.order_id] if known.order_id else None,
+            message=known.message,
+            is_repeat=True,
+            differs=known.fingerprint != fingerprint,
+        )
+
+    async def _record_decision(self, known: Known, *entries: Entry, order_id: str = "") -> None:
+        assert known.durable is not None
+        try:
+            await self._append([record_of(entry, order_id) for entry in entries])
+        except JournalError as error:
+            known.durable.set_exception(error)
+            known.durable.exception()  # It may be nobody waits for it; then it is no news.
+            raise
+        known.durable.set_result(None)
+        if order_id:
+            self._publish(order_id, entries)
+
+
+def _on_steps(intent: OrderIntent, instrument: Instrument) -> OrderIntent:
+    """Round to lots (down) and ticks (never worse for us), and say so in the note.
+
+    What would round to nothing stays, for the filters to refuse by name.
+    """
+    request, notes = intent.request, []
+    amount = instrument.round_quantity_down(request.amount)
+    if amount not in (request.amount, 0):
+        notes.append(
+            f"amount {request.amount} rounded down to {amount} (lot {instrument.lot_size})"
+        )
+        request = replace(request, amount=amount)
+    if request.price is not None:
+        price = instrument.round_price(request.price, request.side)
+        if price not in (request.price, 0):
+            notes.append(f"price {request.price} rounded to {price} (tick {instrument.tick_size})")
+            request = replace(request, price=price)
+    if not notes:
+        return intent
+    note = "; ".join([intent.note, *notes] if intent.note else notes)
+    return replace(intent, request=request, note=note)
