@@ -1,5 +1,168 @@
-"""The command line: parse, call, print. No logic lives here."""
+"""The command line: parse, call, print. No logic lives here.
+
+Heavy modules are imported where they are used, so that `bagbot --help` and `bagbot token` start
+at once.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bagbot import __version__
+from bagbot.config import Home, load_settings
+from bagbot.domain.errors import BagbotError, ConfigError
+
+app = typer.Typer(
+    help="bagbot turns a decision to trade into exactly one order, and can prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+token_app = typer.Typer(help="Make, list and revoke the API's tokens.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+
+class Account(StrEnum):
+    """Where `bagbot run` trades."""
+
+    PAPER = "paper"
+    TESTNET = "testnet"
+    DEMO = "demo"
+
+
+class Scope(StrEnum):
+    """What a token may do; admin may do everything."""
+
+    READ = "read"
+    TRADE = "trade"
+    KILL = "kill"
+    ADMIN = "admin"
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; what bagbot raises on purpose is told in one line, with exit code 1."""
+    try:
+        app()
+    except BagbotError as error:
+        print(f"bagbot: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"bagbot {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    account: Annotated[
+        Account, typer.Option(help="paper: our own exchange. testnet, demo: Binance's, your keys.")
+    ] = Account.PAPER,
+) -> None:
+    """Run the engine and its API; with --account paper also its own exchange."""
+    from bagbot import app as composition
+    from bagbot.live_view import LiveView
+
+    with LiveView() as view:
+        _run_loop(composition.run(load_settings(), account.value, on_ready=view.ready))
+
+
+@app.command()
+def demo() -> None:
+    """Play the whole story: alert, fill, repeat, refusal, a crash at the worst time, recovery."""
+    from bagbot.demo import play
+
+    _run_loop(play(print))
+
+
+@app.command()
+def exchange(
+    api_key: Annotated[
+        str, typer.Option(envvar="BAGBOT_EXCHANGE_API_KEY", help="The key clients must send.")
+    ],
+    api_secret: Annotated[
+        str, typer.Option(envvar="BAGBOT_EXCHANGE_API_SECRET", help="The secret they sign with.")
+    ],
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
+    data: Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")] = None,
+    symbol: Annotated[str, typer.Option(help="Whose bars these are.")] = "BTCUSDT",
+    speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The seed of the synthetic market.")] = 7,
+    store: Annotated[Path | None, typer.Option(help="A folder to remember everything in.")] = None,
+    until_stdin_ends: Annotated[
+        bool, typer.Option("--until-stdin-ends", hidden=True, help="End with the parent process.")
+    ] = False,
+) -> None:
+    """Run the exchange alone: a Binance spot on one port, REST, streams and WebSocket API."""
+    from bagbot.app import run_exchange
+    from bagbot.simulator.server import SimulatorSettings
+
+    _run_loop(
+        run_exchange(
+            SimulatorSettings(
+                port=port,
+                api_key=api_key,
+                api_secret=api_secret,
+                store=store,
+                data=data,
+                symbol=symbol,
+                speed=speed,
+                seed=seed,
+            ),
+            say=lambda line: print(line, flush=True),
+            until_stdin_ends=until_stdin_ends,
+        )
+    )
+
+
+@token_app.command("create")
+def token_create(
+    scope: Annotated[list[Scope], typer.Option(help="What it may do; may be given repeatedly.")],
+) -> None:
+    """Make a token and print it, alone, on the last line; it is shown only now."""
+    from bagbot.api.tokens import TokenStore
+
+    store = TokenStore(Home(load_settings().home).tokens)
+    print(store.create([member.value for member in scope]))
+
+
+@token_app.command("list")
+def token_list() -> None:
+    """List the tokens: id, scopes, when made; the tokens themselves are not kept."""
+    from bagbot.api.tokens import TokenStore
+
+    for token in TokenStore(Home(load_settings().home).tokens).list():
+        print(token.id, ",".join(sorted(token.scopes)), token.created)
+
+
+@token_app.command("revoke")
+def token_revoke(token_id: str) -> None:
+    """Revoke a token by its id; that holds at once, also for a running bagbot."""
+    from bagbot.api.tokens import TokenStore
+
+    if not TokenStore(Home(load_settings().home).tokens).revoke(token_id):
+        raise ConfigError(f"there is no token {token_id}; `bagbot token list` shows them")
+
+
+def _run_loop(work: Coroutine[None, None, None]) -> None:
+    """Run until done; Ctrl-C before the work has its own handler ends it quietly, too."""
+    try:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    except ImportError:
+        loop_factory = asyncio.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m bagbot` is the command `bagbot`."""
+
+from bagbot.cli import main
+
+main()

@@ -1,0 +1,341 @@
+"""The composition root: settings in, a running system out. The only place that picks classes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+
+from bagbot.api import create_app
+from bagbot.api.system import ApiSystem
+from bagbot.api.tokens import TokenStore
+from bagbot.config import AccountName, Home, Settings
+from bagbot.domain.errors import ConfigError
+from bagbot.simulator.server import SimulatorServer, SimulatorSettings
+from bagbot.storage.sqlite_journal import SqliteJournal
+from bagbot.trading.connectors.binance_connector import BinanceConnector
+from bagbot.trading.order_executor import ExecutorSettings, OrderExecutor
+from bagbot.trading.risk_manager import RiskLimits, RiskManager
+
+logger = structlog.get_logger(__name__)
+
+EXCHANGE_START_TIMEOUT_S: Final = 30.0
+EXCHANGE_STOP_TIMEOUT_S: Final = 5.0
+READY_WORD: Final = "exchange ready:"
+
+
+class SystemClock:
+    """The real time. Nothing else in bagbot asks the operating system for it."""
+
+    def time_ns(self) -> int:
+        """Return nanoseconds since the Unix epoch, UTC."""
+        return time.time_ns()
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds that only ever grow."""
+        return time.monotonic_ns()
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running engine, as the command line and the tests see it."""
+
+    account: str
+    api_url: str
+    exchange_url: str
+    webhook_secret: str
+    executor: OrderExecutor
+
+
+async def run(
+    settings: Settings, account: AccountName, *, on_ready: Callable[[System], None]
+) -> None:
+    """Run the engine, its API and, for the paper account, its exchange, until asked to stop.
+
+    SIGINT and SIGTERM stop it in order: no new orders, what is in flight is awaited. Raises
+    ConfigError, JournalError or ExchangeError when it cannot start.
+    """
+    home = Home(settings.home)
+    secret = settings.webhook_secret
+    webhook_secret = secret.get_secret_value() if secret else home.secret("webhook_secret")
+    with _listening(settings.api.host, settings.api.port) as listener:
+        async with contextlib.AsyncExitStack() as stack:
+            exchange = await stack.enter_async_context(_exchange(settings, home, account))
+            journal = SqliteJournal(home.folder(account) / "journal.sqlite")
+            stack.push_async_callback(journal.close)
+            connector = await stack.enter_async_context(exchange.connector)
+            executor = await stack.enter_async_context(
+                _executor(settings, account, connector, journal)
+            )
+            api = create_app(
+                ApiSystem(
+                    executor=executor,
+                    connector=connector,
+                    tokens=TokenStore(home.tokens),
+                    webhook_secrets=(webhook_secret,),
+                    clock=SystemClock(),
+                    allowed_hosts=(settings.api.host, *settings.api.allowed_hosts),
+                )
+            )
+            host, port = listener.getsockname()[:2]
+            system = System(
+                account=account,
+                api_url=f"http://{host}:{port}",
+                exchange_url=exchange.url,
+                webhook_secret=webhook_secret,
+                executor=executor,
+            )
+            await _serve(api, listener, exchange, lambda: on_ready(system))
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """The exchange that an account trades on; `process` is there when we run it ourselves."""
+
+    connector: BinanceConnector
+    url: str
+    process: asyncio.subprocess.Process | None = None
+
+
+@contextlib.asynccontextmanager
+async def _exchange(
+    settings: Settings, home: Home, account: AccountName
+) -> AsyncIterator[_Exchange]:
+    if account != "paper":
+        connector = BinanceConnector(testnet=True, futures=account == "demo")
+        yield _Exchange(connector, url=f"Binance {account}")
+        return
+    key, secret = home.secret("paper_exchange_key"), home.secret("paper_exchange_secret")
+    process, url = await _start_exchange(settings, home.folder("paper", "exchange"), key, secret)
+    try:
+        connector = BinanceConnector(api_key=key, api_secret=secret, base_url=url)
+        yield _Exchange(connector, url=url, process=process)
+    finally:
+        await _stop_exchange(process)
+
+
+async def _start_exchange(
+    settings: Settings, folder: Path, key: str, secret: str
+) -> tuple[asyncio.subprocess.Process, str]:
+    """Start the embedded exchange in its own process, on the port it had before if it is free."""
+    port_file = folder / "port"
+    port = _remembered_port(port_file)
+    options = [
+        f"--port={port}",
+        f"--store={folder}",
+        f"--speed={settings.exchange.speed}",
+        f"--seed={settings.exchange.seed}",
+        "--until-stdin-ends",
+    ]
+    if settings.exchange.data is not None:
+        options.append(f"--data={settings.exchange.data}")
+    # The keys go by the environment: arguments can be read by everyone on the machine.
+    environment = {
+        **os.environ,
+        "BAGBOT_EXCHANGE_API_KEY": key,
+        "BAGBOT_EXCHANGE_API_SECRET": secret,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bagbot",
+        "exchange",
+        *options,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+        # Ctrl-C in the terminal is for the engine; it ends its exchange after its own work.
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(EXCHANGE_START_TIMEOUT_S):
+            url = await _ready_url(process)
+    except TimeoutError as error:
+        await _stop_exchange(process)
+        raise ConfigError(
+            f"the embedded exchange was not ready within {EXCHANGE_START_TIMEOUT_S:.0f} s"
+        ) from error
+    _remember_port(port_file, url)
+    return process, url
+
+
+async def _ready_url(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        text = line.decode().strip()
+        if text.startswith(READY_WORD):
+            return text.removeprefix(READY_WORD).strip()
+    code = await process.wait()
+    raise ConfigError(f"the embedded exchange ended with code {code}; its message is above")
+
+
+async def _stop_exchange(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(EXCHANGE_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        logger.warning("the embedded exchange did not end by itself", pid=process.pid)
+        process.kill()
+        await process.wait()
+
+
+def _remembered_port(file: Path) -> int:
+    """Return the port used before when it is free, else 0: any free one."""
+    try:
+        port = int(file.read_text())
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except (OSError, ValueError, OverflowError):
+        return 0
+    return port
+
+
+def _remember_port(file: Path, url: str) -> None:
+    file.write_text(url.rpartition(":")[2])
+
+
+def _executor(
+    settings: Settings, account: str, connector: BinanceConnector, journal: SqliteJournal
+) -> OrderExecutor:
+    risk = settings.risk
+    limits = RiskLimits(
+        order_value_max=risk.order_value_max,
+        position_value_max=risk.position_value_max,
+        price_collar_ratio=risk.price_collar_ratio,
+        symbols=frozenset(risk.symbols),
+    )
+    return OrderExecutor(
+        connector=connector,
+        journal=journal,
+        risk_manager=RiskManager(limits),
+        clock=SystemClock(),
+        account=account,
+        settings=ExecutorSettings(
+            fence_margin_ms=int(settings.executor.fence_margin_s * 1000),
+            probe_interval_s=settings.executor.probe_interval_s,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the API's port before anything else starts, so that a taken one is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"the API cannot listen on {host}:{port} ({error.strerror}); stop what listens there, "
+            f"or set BAGBOT_API__PORT to another port"
+        ) from error
+    with listener:
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, leaving the signals to us: it would die of them before any `finally`."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+
+async def _serve(
+    api: object, listener: socket.socket, exchange: _Exchange, on_ready: Callable[[], None]
+) -> None:
+    config = uvicorn.Config(
+        api,  # type: ignore[arg-type]
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        http="httptools",
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config, on_ready)
+    loop = asyncio.get_running_loop()
+    stops = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in stops:
+        loop.add_signal_handler(number, stop)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(_watch(exchange, server))
+            await server.serve(sockets=[listener])
+            watch.cancel()
+    finally:
+        for number in stops:
+            loop.remove_signal_handler(number)
+
+
+async def _watch(exchange: _Exchange, server: uvicorn.Server) -> None:
+    """An engine whose exchange has died must not look alive."""
+    if exchange.process is None:
+        return
+    code = await exchange.process.wait()
+    if not server.should_exit:
+        logger.error("the embedded exchange has ended; bagbot stops", exit_code=code)
+        server.should_exit = True
+
+
+async def run_exchange(
+    settings: SimulatorSettings, *, say: Callable[[str], None], until_stdin_ends: bool
+) -> None:
+    """Run the exchange alone until SIGINT, SIGTERM or, if asked, the end of standard input.
+
+    Raises ConfigError when its port or its store cannot be had, DataError for a bad data file.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if until_stdin_ends:
+        # A parent that is killed cannot say goodbye, but its end of the pipe closes all the same.
+        await loop.connect_read_pipe(lambda: _EndOfInput(stop), sys.stdin)
+    try:
+        async with SimulatorServer(settings) as server:
+            say(f"{READY_WORD} {server.url}")
+            await stop.wait()
+    except OSError as error:
+        raise ConfigError(
+            f"the exchange cannot listen on 127.0.0.1:{settings.port}, or keep its data in "
+            f"{settings.store}: {error.strerror or error}"
+        ) from error
+
+
+class _EndOfInput(asyncio.Protocol):
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop.set()

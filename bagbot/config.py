@@ -1,0 +1,180 @@
+"""Settings: from the environment, `.env` and BAGBOT_HOME/bagbot.toml, validated once, frozen."""
+
+import os
+import secrets
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from dotenv import find_dotenv
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from bagbot.domain.errors import ConfigError
+
+AccountName = Literal["paper", "testnet", "demo"]
+PositiveDecimal = Annotated[Decimal, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApiSettings(_Section):
+    """Where the API listens, and under which further names it may be asked (reverse proxies)."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class RiskSettings(_Section):
+    """The limits of the risk manager; values in the quote asset."""
+
+    order_value_max: PositiveDecimal = Decimal(10_000)
+    position_value_max: PositiveDecimal = Decimal(100_000)
+    price_collar_ratio: PositiveDecimal = Decimal("0.05")
+    symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")
+
+
+class ExchangeSettings(_Section):
+    """The embedded exchange of the paper account."""
+
+    data: Path | None = None
+    speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    seed: int = 7
+
+
+class ExecutorTimes(_Section):
+    """Waits of the order executor that one may want to change.
+
+    `fence_margin_s` is how long after an order's time window its absence begins to count; no
+    document of Binance's says how late a spot order may still execute.
+    """
+
+    fence_margin_s: float = Field(default=60.0, ge=1.0, allow_inf_nan=False)
+    probe_interval_s: float = Field(default=2.0, ge=0.1, allow_inf_nan=False)
+
+
+class Settings(BaseSettings):
+    """Everything one can set. `BAGBOT_API__PORT=9000` sets `api.port`, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BAGBOT_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".bagbot")
+    webhook_secret: SecretStr | None = None
+    api: ApiSettings = ApiSettings()
+    risk: RiskSettings = RiskSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    executor: ExecutorTimes = ExecutorTimes()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Look into the arguments first, then the environment, `.env`, and the TOML file."""
+        return (
+            init_settings,
+            env_settings,
+            dotenv_settings,
+            TomlConfigSettingsSource(settings_cls, _toml_path()),
+        )
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic validates each value.
+    """Return the settings as of now.
+
+    Raises ConfigError that names each wrong value and where it belongs.
+    """
+    try:
+        return Settings(_env_file=find_dotenv(usecwd=True) or None, **overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_name(problem['loc'])}: {problem['msg']} (got {_shown(problem)})"
+            for problem in error.errors()
+        )
+        raise ConfigError(f"the settings are wrong: {problems}") from error
+    except ValueError as error:
+        raise ConfigError(f"the settings cannot be read: {error}") from error
+
+
+class Home:
+    """The folder under which everything lies that must outlive the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder.
+
+        Raises ConfigError when that cannot be done, for example because a file is there.
+        """
+        self.path = path
+        _make_folder(path)
+
+    @property
+    def tokens(self) -> Path:
+        """The file of the API's tokens (hashes only)."""
+        return self.path / "tokens.jsonl"
+
+    def folder(self, *names: str) -> Path:
+        """Return a folder below, made if need be: ("paper",) is the paper account's."""
+        folder = self.path.joinpath(*names)
+        _make_folder(folder)
+        return folder
+
+    def secret(self, name: str) -> str:
+        """Return the secret kept under a name, made at first use; only the owner can read it."""
+        path = self.path / name
+        try:
+            if not path.exists():
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secrets.token_urlsafe(32) + "\n")
+            text = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the secret {path} cannot be read: {error}") from error
+        if len(text) < SECRET_LENGTH_MIN:
+            raise ConfigError(
+                f"the secret in {path} is too short; delete the file to get a new one"
+            )
+        return text
+
+
+SECRET_LENGTH_MIN: Final = 16
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be used as a folder ({error.strerror}); "
+            f"move what is there away, or set BAGBOT_HOME to another folder"
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path} cannot be written to; set BAGBOT_HOME to another folder")
+
+
+def _toml_path() -> Path:
+    home = os.environ.get("BAGBOT_HOME")
+    return (Path(home) if home else Path.home() / ".bagbot") / "bagbot.toml"
+
+
+def _name(location: Sequence[int | str]) -> str:
+    return "BAGBOT_" + "__".join(str(part).upper() for part in location)
+
+
+def _shown(problem: Any) -> str:  # noqa: ANN401 - one of pydantic's error mappings.
+    is_secret = "secret" in str(problem["loc"])
+    return "a secret" if is_secret else repr(problem["input"])

@@ -1,0 +1,143 @@
+"""What a person sees while bagbot runs: a table that lives, or plain lines when piped."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from bagbot.app import System
+from bagbot.domain.order import Order
+from bagbot.trading.journal_records import Entry, IntentRecorded
+
+ROWS_MAX: Final = 15
+_SECRET_FIELDS: Final = frozenset({"secret", "api_secret", "signature", "token", "api_key"})
+
+
+class LiveView:
+    """The view of one run. As a context manager it also owns where log lines go."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._orders: dict[str, Order] = {}
+        self._live: Live | None = None
+        self._title = "bagbot"
+
+    def __enter__(self) -> Self:
+        configure_logging(self._print_log)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def ready(self, system: System) -> None:
+        """Say that it runs, how to send the first alert, and show orders from now on."""
+        say = self._say
+        say(f"bagbot is ready. account: {system.account}, API: {system.api_url}")
+        say(f"exchange: {system.exchange_url}")
+        say("A token for the API: bagbot token create --scope read --scope trade")
+        say("Send the first alert from another terminal:")
+        # Not through the console: the line must arrive unwrapped to be pasted.
+        print(first_alert(system), file=self._console.file, flush=True)
+        for order in list(system.executor.state.orders.values())[-ROWS_MAX:]:
+            self._orders[order.id] = order
+        system.executor.listen(self._show)
+        if self._console.is_terminal:
+            self._title = f"bagbot · {system.account} · Ctrl-C stops"
+            self._live = Live(self._table(), console=self._console, auto_refresh=False)
+            self._live.start()
+
+    def _show(self, order: Order, entry: Entry) -> None:
+        self._orders.pop(order.id, None)
+        self._orders[order.id] = order
+        while len(self._orders) > ROWS_MAX:
+            del self._orders[next(iter(self._orders))]
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        elif not isinstance(entry, IntentRecorded):
+            self._say(line_of(order))
+
+    def _table(self) -> Table:
+        table = Table(title=self._title, expand=True)
+        for name in ("order", "what", "status", "filled", "average", "why"):
+            table.add_column(name, overflow="fold")
+        for order in self._orders.values():
+            table.add_row(*_cells(order))
+        return table
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._console.file, flush=True)
+
+    def _print_log(self, line: str) -> None:
+        if self._live is not None:
+            self._console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def first_alert(system: System) -> str:
+    """Return a command that sends an alert, in one line that works when pasted."""
+    alert_id = time.strftime("first-%Y%m%d-%H%M%S", time.gmtime())
+    return (
+        f"curl -sS -X POST {system.api_url}/webhooks/tradingview "
+        f"-H 'Content-Type: application/json' "
+        f'-d \'{{"secret":"{system.webhook_secret}","id":"{alert_id}",'
+        f'"action":"buy","ticker":"BTCUSDT","amount":"0.001"}}\''
+    )
+
+
+def line_of(order: Order) -> str:
+    """Return one plain line that says how an order stands."""
+    return "  ".join(cell for cell in _cells(order) if cell)
+
+
+def _cells(order: Order) -> tuple[str, ...]:
+    request, average = order.intent.request, order.average
+    price = f" at {request.price:f}" if request.price is not None else ""
+    return (
+        order.id,
+        f"{request.side.value} {request.amount:f} {request.symbol} {request.type.value}{price}",
+        order.status.value,
+        f"filled {order.filled:f}" if order.filled else "",
+        f"average {average:.8g}" if average is not None else "",
+        order.reason or order.intent.note,
+    )
+
+
+def configure_logging(write: Any) -> None:  # noqa: ANN401 - any callable that takes a line.
+    """Send every log line to `write`, without secrets."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_secrets,
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: _LineLogger(write),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _LineLogger:
+    """What structlog needs at its end: something that takes finished lines."""
+
+    def __init__(self, write: Any) -> None:  # noqa: ANN401 - see configure_logging.
+        self.debug = self.info = self.warning = self.error = self.critical = write
+        self.exception = self.msg = write
+
+
+def _without_secrets(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}
