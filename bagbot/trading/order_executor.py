@@ -194,9 +194,9 @@ class OrderExecutor:
             raise
         self._not_ready = None
         if "watch_events" in self._capabilities:
-            self._start(self._follow_stream(), "the account stream")
-        self._start(self._keep_looking(), "the look-up of orders")
-        self._start(self._prices.keep_fresh(), "the price feed")
+            self._start(self._follow_stream, "the account stream")
+        self._start(self._keep_looking, "the look-up of orders")
+        self._start(self._prices.keep_fresh, "the price feed")
         return self
 
     async def __aexit__(
@@ -336,9 +336,13 @@ class OrderExecutor:
             raise ExchangeUnavailableError(
                 f"no answer to the cancel of order {order_id}; it is being looked up"
             ) from error
-        if isinstance(told, ExchangeOrder):
-            await self._learn_told(order_id, told)
+        answer: object = told
+        if isinstance(answer, Mapping):
+            answer = ExchangeOrder.from_ccxt(answer, order.intent.request)
+        if isinstance(answer, ExchangeOrder):
+            await self._learn_told(order_id, answer)
         else:
+            # It raised nothing, but did not say how the order ended either.
             await self._look_up(order_id)
         return self.state.orders[order_id]
 
@@ -713,12 +717,12 @@ class OrderExecutor:
         allowed = self._risk_manager.limits.symbols or ()
         self._prices.want(symbol for symbol in allowed if symbol in self.instruments)
 
-    def _start(self, work: Coroutine[None, None, None], what: str) -> None:
+    def _start(self, work: Callable[[], Coroutine[None, None, None]], what: str) -> None:
         self._loops.append(self._tasks.create_task(self._guard(work, what)))
 
-    async def _guard(self, work: Coroutine[None, None, None], what: str) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[None, None, None]], what: str) -> None:
         try:
-            await work
+            await work()
         except Exception as error:
             logger.exception("a task has failed", task=what)
             self._halt(f"{what} has failed: {error}")

@@ -1,0 +1,139 @@
+"""The journal: durable, chained, one writer, fail-stop."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bagbot.domain.errors import JournalError
+from bagbot.storage.journal import Record
+from bagbot.storage.sqlite_journal import SqliteJournal
+
+
+def record(number: int) -> Record:
+    return Record("INTENT", f"ord_{number}", 1000 + number, b'{"n": %d}' % number)
+
+
+async def written(path: Path, count: int) -> None:
+    journal = SqliteJournal(path)
+    assert list(journal.replay()) == []
+    for number in range(count):
+        await journal.append([record(number)])
+    await journal.close()
+
+
+async def test_what_was_appended_is_replayed_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    await written(path, 3)
+    journal = SqliteJournal(path)
+    assert list(journal.replay()) == [record(0), record(1), record(2)]
+    await journal.append([record(3), record(4)])
+    await journal.close()
+    journal = SqliteJournal(path)
+    assert [r.order_id for r in journal.replay()] == [f"ord_{n}" for n in range(5)]
+    await journal.close()
+
+
+async def test_many_appends_at_once_keep_the_order_of_their_calls(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    list(journal.replay())
+    await asyncio.gather(*(journal.append([record(n)]) for n in range(500)))
+    await journal.close()
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    assert list(journal.replay()) == [record(n) for n in range(500)]
+    await journal.close()
+
+
+async def test_each_commit_is_flushed_to_the_disk(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    connection = journal._connection
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # 2 is FULL.
+    await journal.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "row"),
+    [
+        ("UPDATE journal SET payload = x'7b7d' WHERE sequence = 2", 2),
+        ("UPDATE journal SET time_ns = 5 WHERE sequence = 3", 3),
+        ("UPDATE journal SET order_id = 'ord_9' WHERE sequence = 1", 1),
+        ("DELETE FROM journal WHERE sequence = 2", 3),
+        ("UPDATE journal SET hash = zeroblob(32) WHERE sequence = 4", 4),
+    ],
+)
+async def test_a_damaged_row_is_refused_with_its_place(
+    tmp_path: Path, damage: str, row: int
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    await written(path, 4)
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalError, match=f"row {row} of the journal"):
+        list(journal.replay())
+    await journal.close()
+
+
+async def test_a_newer_format_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    await written(path, 1)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE journal SET schema_version = 2")
+    connection.close()
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalError, match="schema version 2"):
+        list(journal.replay())
+    await journal.close()
+
+
+async def test_a_second_writer_is_refused_and_let_in_after_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    other = (
+        "import sys; from pathlib import Path; "
+        "from bagbot.storage.sqlite_journal import SqliteJournal; SqliteJournal(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", other, str(path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "another bagbot holds the journal" in refused.stderr
+    with pytest.raises(JournalError, match="another bagbot holds the journal"):
+        SqliteJournal(path)
+    await journal.close()
+    subprocess.run(command, check=True)
+
+
+async def test_after_a_failed_write_nothing_more_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    list(journal.replay())
+    await journal.append([record(0)])
+    # SQLite's own way to a full disk: no page may be added any more.
+    pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = Record("INTENT", "ord_big", 1, b"x" * 100_000)
+    with pytest.raises(JournalError, match="cannot be written: database or disk is full"):
+        await journal.append([big])
+    with pytest.raises(JournalError, match="has failed"):
+        await journal.append([record(1)])
+    await journal.close()
+    journal = SqliteJournal(path)
+    assert list(journal.replay()) == [record(0)]
+    await journal.close()
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(JournalError, match="cannot be opened: file is not a database"):
+        SqliteJournal(path)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be opened"):
+        SqliteJournal(tmp_path)
