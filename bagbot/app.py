@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from bagbot.config import AccountName, Home, Settings
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.storage.sqlite_journal import SqliteJournal
+from bagbot.system_clock import SystemClock
 from bagbot.trading.connectors.binance_connector import BinanceConnector
 from bagbot.trading.order_executor import ExecutorSettings, OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
@@ -31,18 +31,6 @@ logger = structlog.get_logger(__name__)
 EXCHANGE_START_TIMEOUT_S: Final = 30.0
 EXCHANGE_STOP_TIMEOUT_S: Final = 5.0
 READY_WORD: Final = "exchange ready:"
-
-
-class SystemClock:
-    """The real time. Nothing else in bagbot asks the operating system for it."""
-
-    def time_ns(self) -> int:
-        """Return nanoseconds since the Unix epoch, UTC."""
-        return time.time_ns()
-
-    def monotonic_ns(self) -> int:
-        """Return nanoseconds that only ever grow."""
-        return time.monotonic_ns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +68,10 @@ async def run(
                 ApiSystem(
                     executor=executor,
                     connector=connector,
-                    tokens=TokenStore(home.tokens),
+                    tokens=TokenStore(home.tokens, SystemClock()),
                     webhook_secrets=(webhook_secret,),
                     clock=SystemClock(),
-                    allowed_hosts=(settings.api.host, *settings.api.allowed_hosts),
+                    hosts=(settings.api.host, *settings.api.allowed_hosts),
                 )
             )
             host, port = listener.getsockname()[:2]

@@ -6,7 +6,9 @@ at once.
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +16,10 @@ from typing import Annotated
 import typer
 
 from bagbot import __version__
+from bagbot.api.tokens import Scope, TokenStore
 from bagbot.config import Home, load_settings
-from bagbot.domain.errors import BagbotError, ConfigError
+from bagbot.domain.errors import BagbotError
+from bagbot.system_clock import SystemClock
 
 app = typer.Typer(
     help="bagbot turns a decision to trade into exactly one order, and can prove it.",
@@ -33,15 +37,6 @@ class Account(StrEnum):
     PAPER = "paper"
     TESTNET = "testnet"
     DEMO = "demo"
-
-
-class Scope(StrEnum):
-    """What a token may do; admin may do everything."""
-
-    READ = "read"
-    TRADE = "trade"
-    KILL = "kill"
-    ADMIN = "admin"
 
 
 def main() -> None:
@@ -114,7 +109,7 @@ def exchange(
                 api_secret=api_secret,
                 store=store,
                 data=data,
-                symbol=symbol,
+                data_symbol=symbol,
                 speed=speed,
                 seed=seed,
             ),
@@ -129,38 +124,34 @@ def token_create(
     scope: Annotated[list[Scope], typer.Option(help="What it may do; may be given repeatedly.")],
 ) -> None:
     """Make a token and print it, alone, on the last line; it is shown only now."""
-    from bagbot.api.tokens import TokenStore
-
-    store = TokenStore(Home(load_settings().home).tokens)
-    print(store.create([member.value for member in scope]))
+    print(_tokens().create(scope))
 
 
 @token_app.command("list")
 def token_list() -> None:
     """List the tokens: id, scopes, when made; the tokens themselves are not kept."""
-    from bagbot.api.tokens import TokenStore
-
-    for token in TokenStore(Home(load_settings().home).tokens).list():
-        print(token.id, ",".join(sorted(token.scopes)), token.created)
+    for token in _tokens().list():
+        made = datetime.fromtimestamp(token.created_ns / 1e9, UTC)
+        print(token.id, ",".join(sorted(token.scopes)), f"{made:%Y-%m-%d %H:%M:%SZ}")
 
 
 @token_app.command("revoke")
 def token_revoke(token_id: str) -> None:
     """Revoke a token by its id; that holds at once, also for a running bagbot."""
-    from bagbot.api.tokens import TokenStore
+    _tokens().revoke(token_id)
 
-    if not TokenStore(Home(load_settings().home).tokens).revoke(token_id):
-        raise ConfigError(f"there is no token {token_id}; `bagbot token list` shows them")
+
+def _tokens() -> TokenStore:
+    return TokenStore(Home(load_settings().home).tokens, SystemClock())
 
 
 def _run_loop(work: Coroutine[None, None, None]) -> None:
     """Run until done; Ctrl-C before the work has its own handler ends it quietly, too."""
-    try:
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with suppress(ImportError):
         import uvloop
 
         loop_factory = uvloop.new_event_loop
-    except ImportError:
-        loop_factory = asyncio.new_event_loop
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(work)

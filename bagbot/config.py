@@ -140,7 +140,7 @@ class Home:
             if not path.exists():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "w") as file:
-                    file.write(secrets.token_urlsafe(32) + "\n")
+                    file.write(secrets.token_hex(32) + "\n")
             text = path.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the secret {path} cannot be read: {error}") from error

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ import aiohttp
 
 from bagbot.api.tokens import TokenStore
 from bagbot.domain.errors import BagbotError
+from bagbot.system_clock import SystemClock
 
 START_TIMEOUT_S: Final = 60.0
 STEP_TIMEOUT_S: Final = 20.0
@@ -40,7 +42,7 @@ async def play(say: Say) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="bagbot-demo-") as folder:
         home = Path(folder)
-        token = TokenStore(home / "tokens.jsonl").create(["read", "trade"])
+        token = TokenStore(home / "tokens.jsonl", SystemClock()).create(["read", "trade"])
         timeout = aiohttp.ClientTimeout(total=STEP_TIMEOUT_S)
         headers = {"Authorization": f"Bearer {token}"}
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as http:
@@ -158,9 +160,9 @@ class _Story:
         ours = sorted((f["trade_id"], f["quantity"], f["price"]) for f in listed["items"])
         async with self._http.get(f"{self._exchange}/admin/trades") as response:
             told = await response.json()
-        theirs = sorted((str(t["id"]), t["qty"], t["price"]) for t in told)
-        same = [(i, float(q), float(p)) for i, q, p in ours] == [
-            (i, float(q), float(p)) for i, q, p in theirs
+        theirs = sorted((str(t["trade_id"]), t["quantity"], t["price"]) for t in told)
+        same = [(i, Decimal(q), Decimal(p)) for i, q, p in ours] == [
+            (i, Decimal(q), Decimal(p)) for i, q, p in theirs
         ]
         _expect(same, f"our fills {ours} are not the exchange's {theirs}")
         position = await self._position()

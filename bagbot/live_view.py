@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import MutableMapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from bagbot.app import System
 from bagbot.domain.order import Order
-from bagbot.trading.journal_records import Entry, IntentRecorded
+from bagbot.trading.journal_records import Entry
 
 ROWS_MAX: Final = 15
 _SECRET_FIELDS: Final = frozenset({"secret", "api_secret", "signature", "token", "api_key"})
@@ -59,13 +60,15 @@ class LiveView:
             self._live.start()
 
     def _show(self, order: Order, entry: Entry) -> None:
-        self._orders.pop(order.id, None)
+        before = self._orders.pop(order.id, None)
         self._orders[order.id] = order
+        if before is order:
+            return  # Several facts that came at once were shown with the first.
         while len(self._orders) > ROWS_MAX:
             del self._orders[next(iter(self._orders))]
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
-        elif not isinstance(entry, IntentRecorded):
+        else:
             self._say(line_of(order))
 
     def _table(self) -> Table:
@@ -139,5 +142,7 @@ class _LineLogger:
         self.exception = self.msg = write
 
 
-def _without_secrets(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _without_secrets(
+    logger: object, method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     return {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}
