@@ -31,7 +31,7 @@ from bagbot.domain.events import (
     Submitted,
     Withdrawn,
 )
-from bagbot.domain.instrument import Side
+from bagbot.domain.instrument import Instrument, Side
 
 # Beyond this a Decimal loses digits in the default context; no exchange trades such amounts.
 NUMBER_MAX: Final = Decimal(10) ** 15
@@ -258,6 +258,29 @@ def client_order_id(account: str, symbol: str, order_id: str, attempt: int) -> s
 def client_cancel_id(order_id: str, number: int) -> str:
     """Return the id of our n-th cancel request for an order."""
     return _free_of_sql("bc", order_id, "cancel", str(number))
+
+
+def on_steps(intent: OrderIntent, instrument: Instrument) -> OrderIntent:
+    """Return the intent rounded to lots (down) and ticks (never worse for us); its note says so.
+
+    What would round to nothing stays, for the filters to refuse by name.
+    """
+    request, notes = intent.request, []
+    amount = instrument.round_quantity_down(request.amount)
+    if amount not in (request.amount, 0):
+        notes.append(
+            f"amount {request.amount} rounded down to {amount} (lot {instrument.lot_size})"
+        )
+        request = replace(request, amount=amount)
+    if request.price is not None:
+        price = instrument.round_price(request.price, request.side)
+        if price not in (request.price, 0):
+            notes.append(f"price {request.price} rounded to {price} (tick {instrument.tick_size})")
+            request = replace(request, price=price)
+    if not notes:
+        return intent
+    note = "; ".join([intent.note, *notes] if intent.note else notes)
+    return replace(intent, request=request, note=note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -505,9 +528,9 @@ _SQL_WORDS: Final = ("select", "insert", "update", "delete", "drop", "union", "e
 
 
 def _free_of_sql(prefix: str, *parts: str) -> str:
-    salt = 0
-    while any(word in (digest := _digest(*parts, *["+"] * salt)[:24]) for word in _SQL_WORDS):
-        salt += 1
+    digest = _digest(*parts)[:24]
+    while any(word in digest for word in _SQL_WORDS):
+        digest = _digest(digest, *parts)[:24]
     return prefix + digest
 
 

@@ -1,7 +1,7 @@
 """The journal's port: append-only records, each chained to the one before by its hash."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -44,11 +44,12 @@ class Journal(Protocol):
         """
         ...
 
-    async def append(self, records: Sequence[Record]) -> None:
-        """Write the records, all or none, and return once they would survive a power cut.
+    def append(self, records: Sequence[Record]) -> Awaitable[None]:
+        """Put the records in line now; what is returned is done once they survive a power cut.
 
-        Records of calls made earlier come earlier. Raises JournalError when that failed; nothing
-        can be appended after that (fail-stop).
+        All of them are written or none; the order of calls is the order of the journal, and
+        giving up waiting takes nothing back. Awaiting raises JournalError when the write failed;
+        nothing can be appended after that (fail-stop).
         """
         ...
 

@@ -7,7 +7,7 @@ not known is UNKNOWN and is looked up; it is never sent again.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -50,6 +50,7 @@ from bagbot.domain.order import (
     OrderStatus,
     client_cancel_id,
     client_order_id,
+    on_steps,
 )
 from bagbot.storage.journal import Journal, Record
 from bagbot.trading import reconciler, risk_manager
@@ -57,6 +58,7 @@ from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
     ExchangeOrder,
     IExchangeConnector,
+    SendOrder,
     StreamLost,
     StreamOpened,
 )
@@ -177,6 +179,7 @@ class OrderExecutor:
         self._loops: list[asyncio.Task[None]] = []
         self._sends: set[asyncio.Task[None]] = set()
         self._stream_is_open = False
+        self._stream_first = asyncio.Event()
 
     # ------------------------------------------------------------------ life
 
@@ -193,10 +196,14 @@ class OrderExecutor:
             await self._tasks.__aexit__(None, None, None)
             raise
         self._not_ready = None
-        if "watch_events" in self._capabilities:
-            self._start(self._follow_stream, "the account stream")
         self._start(self._keep_looking, "the look-up of orders")
         self._start(self._prices.keep_fresh, "the price feed")
+        if "watch_events" in self._capabilities:
+            self._start(self._follow_stream, "the account stream")
+            with suppress(TimeoutError):
+                # Without a stream orders are polled, so a slow one must not keep us from trading.
+                async with asyncio.timeout(self._settings.read_timeout_s):
+                    await self._stream_first.wait()
         return self
 
     async def __aexit__(
@@ -277,7 +284,7 @@ class OrderExecutor:
             entry = DecisionRecorded(
                 time_ns=time_ns, identity=identity, fingerprint=fingerprint, message=decided
             )
-            await self._record_decision(known, entry)
+            await self._written(self._put_in_line([entry]), known, [entry])
             return Submission(order=None, message=decided)
         known.order_id = decided.id
         self.state.remember(identity, known)
@@ -381,7 +388,7 @@ class OrderExecutor:
     async def _take_on(self, intent: OrderIntent, known: Known) -> None:
         instrument = self._instrument(intent.request.symbol)
         if instrument is not None:
-            intent = _on_steps(intent, instrument)
+            intent = on_steps(intent, instrument)
         order = Order(intent=intent)
         verdict = self._risk_manager.check(
             intent.request, self._snapshot(intent.request.symbol, instrument)
@@ -400,7 +407,8 @@ class OrderExecutor:
                 refused,
             ]
             self.state.learn(order.id, refused)
-            await self._record_decision(known, *entries, order_id=order.id)
+            written = self._put_in_line(entries, order.id)
+            await self._written(written, known, entries, order.id)
             return
         stamp = self._connector.stamp()
         send = Submitted(
@@ -430,9 +438,12 @@ class OrderExecutor:
         self, order_id: str, request: OrderRequest, known: Known, entries: Sequence[Entry]
     ) -> None:
         try:
-            await self._record_decision(known, *entries, order_id=order_id)
+            written = self._put_in_line(entries, order_id)
+            await asyncio.sleep(0)  # The disk is at work; meanwhile the order is made ready.
+            send = self._prepared(request)
+            await self._written(written, known, entries, order_id)
             event = self._stopped_meanwhile(order_id)
-            told = await self._send(request) if event is None else None
+            told = await self._send(request, send) if event is None else None
             if isinstance(told, ExchangeOrder):
                 await self._learn_told(order_id, told)
             else:
@@ -446,11 +457,21 @@ class OrderExecutor:
         finally:
             self._in_flight.discard(order_id)
 
-    async def _send(self, request: OrderRequest) -> "ExchangeOrder | OrderEvent":
+    def _prepared(self, request: OrderRequest) -> SendOrder | Exception:
+        try:
+            return self._connector.prepare_order(request.to_payload())
+        except Exception as error:  # noqa: BLE001 - it is judged where the order is sent.
+            return error
+
+    async def _send(
+        self, request: OrderRequest, send: SendOrder | Exception
+    ) -> ExchangeOrder | OrderEvent:
         """Send once. Whatever is not understood afterwards is an unknown outcome."""
         try:
+            if isinstance(send, Exception):
+                raise send
             async with asyncio.timeout(self._settings.send_timeout_s):
-                told: object = await self._connector.create_order(request.to_payload())
+                told: object = await send()
             if isinstance(told, Mapping):
                 told = ExchangeOrder.from_ccxt(told, request)
             if isinstance(told, ExchangeOrder):
@@ -579,6 +600,7 @@ class OrderExecutor:
             if isinstance(event, StreamOpened):
                 await self._reconcile()
                 self._stream_is_open = True
+                self._stream_first.set()
                 logger.info("account stream open")
             elif isinstance(event, StreamLost):
                 self._stream_is_open = False
@@ -732,6 +754,7 @@ class OrderExecutor:
         if self._not_ready is None:
             logger.error("halted", reason=reason)
             self._not_ready = f"halted: {reason}"
+            self._stream_first.set()
 
     def _require_ready(self) -> None:
         if self._not_ready is not None:
@@ -754,37 +777,21 @@ class OrderExecutor:
             differs=known.fingerprint != fingerprint,
         )
 
-    async def _record_decision(self, known: Known, *entries: Entry, order_id: str = "") -> None:
+    def _put_in_line(self, entries: Sequence[Entry], order_id: str = "") -> Awaitable[None]:
+        return self._journal.append([record_of(entry, order_id) for entry in entries])
+
+    async def _written(
+        self, written: Awaitable[None], known: Known, entries: Sequence[Entry], order_id: str = ""
+    ) -> None:
+        """Wait for the record of a decision to be durable, and tell its repeats, too."""
         assert known.durable is not None
         try:
-            await self._append([record_of(entry, order_id) for entry in entries])
+            await written
         except JournalError as error:
+            self._halt(str(error))
             known.durable.set_exception(error)
             known.durable.exception()  # It may be nobody waits for it; then it is no news.
             raise
         known.durable.set_result(None)
         if order_id:
             self._publish(order_id, entries)
-
-
-def _on_steps(intent: OrderIntent, instrument: Instrument) -> OrderIntent:
-    """Round to lots (down) and ticks (never worse for us), and say so in the note.
-
-    What would round to nothing stays, for the filters to refuse by name.
-    """
-    request, notes = intent.request, []
-    amount = instrument.round_quantity_down(request.amount)
-    if amount not in (request.amount, 0):
-        notes.append(
-            f"amount {request.amount} rounded down to {amount} (lot {instrument.lot_size})"
-        )
-        request = replace(request, amount=amount)
-    if request.price is not None:
-        price = instrument.round_price(request.price, request.side)
-        if price not in (request.price, 0):
-            notes.append(f"price {request.price} rounded to {price} (tick {instrument.tick_size})")
-            request = replace(request, price=price)
-    if not notes:
-        return intent
-    note = "; ".join([intent.note, *notes] if intent.note else notes)
-    return replace(intent, request=request, note=note)

@@ -1,0 +1,300 @@
+"""Alert in -> order accepted by the exchange: bagbot beside a bare FastAPI + ccxt handler.
+
+Both serve the same alerts in one run, turn by turn, against the same local exchange; both run
+uvicorn with uvloop and httptools. bagbot does besides: secret and schema, what makes a repeat a
+repeat, the risk gate, and a journal record flushed to the disk before the order leaves. The time
+of acceptance is the exchange's own; all processes share one monotonic clock.
+
+    python benchmarks/order_path.py            the table below, and where the time goes
+    python benchmarks/order_path.py --quick    a short run of the same
+"""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+KEY, SECRET = "BENCHKEY" * 4, "BENCHSECRET" * 4
+WEBHOOK_SECRET = "bench-webhook-secret"
+HERE = Path(__file__).parent
+PAUSE_S = 0.004
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few alerts, to see that it works")
+    parser.add_argument("--engine", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.engine:
+        run_engine_with_stopwatches()
+        return
+    with tempfile.TemporaryDirectory(prefix="bagbot-bench-") as folder:
+        asyncio.run(measure(Path(folder), quick=arguments.quick))
+
+
+async def measure(folder: Path, *, quick: bool) -> None:
+    rounds, each, burst = (3, 40, 160) if quick else (15, 100, 1600)
+    exchange, bare, engine = free_port(), free_port(), free_port()
+    spans_file = folder / "spans.json"
+    environment = {
+        **os.environ,
+        "BINANCE_BASE_URL": f"http://127.0.0.1:{exchange}",
+        "BINANCE_API_KEY": KEY,
+        "BINANCE_API_SECRET": SECRET,
+        "BENCH_SECRET": WEBHOOK_SECRET,
+        "BENCH_SPANS": str(spans_file),
+        "BAGBOT_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "BAGBOT_HOME": str(folder / "home"),
+        "BAGBOT_API__PORT": str(engine),
+        "BAGBOT_RISK__POSITION_VALUE_MAX": "1000000000",
+    }
+    python = sys.executable
+    keys = [f"--api-key={KEY}", f"--api-secret={SECRET}"]
+    commands = [
+        [python, "-m", "bagbot", "exchange", f"--port={exchange}", *keys],
+        [python, str(HERE / "bare_handler.py"), str(bare)],
+        [python, __file__, "--engine"],
+    ]
+    with contextlib.ExitStack() as stack:
+        async with aiohttp.ClientSession() as http:
+            urls = [f"http://127.0.0.1:{port}" for port in (exchange, bare, engine)]
+            probes = ["/api/v3/ping", "/health/ready", "/health/ready"]
+            for command, url, probe in zip(commands, urls, probes, strict=True):
+                stack.enter_context(process(command, environment, folder))
+                await until_ready(http, url + probe)
+            targets = {"bare FastAPI + ccxt": urls[1], "bagbot": urls[2]}
+            print(f"machine: {os.cpu_count()} cores; {rounds} rounds of {each} alerts, in turn")
+            sent = {name: [] for name in targets}
+            for url in targets.values():
+                await one_by_one(http, url, 20)  # Warm up.
+            for number in range(rounds):
+                order = list(targets) if number % 2 else list(targets)[::-1]
+                for name in order:
+                    sent[name].append(await one_by_one(http, targets[name], each))
+            rates = {name: [] for name in targets}
+            for _ in range(1 if quick else 3):
+                for name, url in targets.items():
+                    rates[name].append(await at_once(http, url, burst))
+            accepted = await acceptances(http, urls[0])
+    report(sent, rates, accepted, burst)
+    report_spans(json.loads(spans_file.read_text()))
+
+
+# ------------------------------------------------------------------ the load
+
+
+_NUMBERS = itertools.count()
+
+
+def alert() -> bytes:
+    number = next(_NUMBERS)
+    return json.dumps(
+        {
+            "secret": WEBHOOK_SECRET,
+            "id": f"bench-{number}",
+            "action": "buy" if number % 2 else "sell",
+            "ticker": "BTCUSDT",
+            "amount": "0.001",
+        }
+    ).encode()
+
+
+async def one_by_one(
+    http: aiohttp.ClientSession, url: str, count: int
+) -> list[tuple[int, int, str]]:
+    """Return per alert: when it was sent, when it was answered, its client order id."""
+    sent = []
+    for _ in range(count):
+        sent.append(await send(http, url))
+        await asyncio.sleep(PAUSE_S)
+    return sent
+
+
+async def send(http: aiohttp.ClientSession, url: str) -> tuple[int, int, str]:
+    body = alert()
+    began = time.monotonic_ns()
+    async with http.post(
+        f"{url}/webhooks/tradingview", data=body, headers={"Content-Type": "application/json"}
+    ) as response:
+        text = await response.read()
+        ended = time.monotonic_ns()
+        assert response.status in (200, 202), (response.status, text)
+    answer = json.loads(text)
+    answer = answer.get("order", answer)
+    return began, ended, answer["client_order_id"]
+
+
+async def at_once(http: aiohttp.ClientSession, url: str, count: int) -> tuple[int, list[str]]:
+    """Send `count` alerts over 16 connections; return when it began, and the order ids."""
+    began = time.monotonic_ns()
+    ids: list[str] = []
+
+    async def worker() -> None:
+        for _ in range(count // 16):
+            ids.append((await send(http, url))[2])
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(16):
+            tasks.create_task(worker())
+    await asyncio.sleep(1)
+    return began, ids
+
+
+async def acceptances(http: aiohttp.ClientSession, url: str) -> dict[str, int]:
+    async with http.get(f"{url}/admin/requests") as response:
+        requests = await response.json()
+    return {
+        request["client_order_id"]: request["accepted_monotonic_ns"]
+        for request in requests
+        if request["accepted_monotonic_ns"] is not None
+    }
+
+
+# ---------------------------------------------------------------- the report
+
+
+def report(
+    sent: dict[str, list[list[tuple[int, int, str]]]],
+    rates: dict[str, list[tuple[int, list[str]]]],
+    accepted: dict[str, int],
+    burst: int,
+) -> None:
+    print(f"\n{'':22} {'to accepted, us':>24} {'to answered, us':>24}   alerts/s")
+    print(f"{'':22} {'p50':>12} {'p99':>11} {'p50':>12} {'p99':>11}   (16 at once)")
+    medians: dict[str, list[float]] = {}
+    speed: dict[str, float] = {}
+    for name, rounds in sent.items():
+        to_accepted = [[(accepted[i] - began) / 1000 for began, _, i in r] for r in rounds]
+        to_answered = [(ended - began) / 1000 for r in rounds for began, ended, _ in r]
+        every = [value for values in to_accepted for value in values]
+        medians[name] = [statistics.median(values) for values in to_accepted]
+        speed[name] = statistics.median(
+            len(ids) / (max(accepted[i] for i in ids) - began) * 1e9 for began, ids in rates[name]
+        )
+        print(
+            f"{name:22} {statistics.median(every):12.0f} {percentile(every, 99):11.0f}"
+            f" {statistics.median(to_answered):12.0f} {percentile(to_answered, 99):11.0f}"
+            f" {speed[name]:10.0f}"
+        )
+    bare, engine = medians
+    ratios = sorted(e / b for b, e in zip(medians[bare], medians[engine], strict=True))
+    print(
+        f"\np50 to accepted, bagbot / bare, round by round: median {statistics.median(ratios):.2f}"
+        f" (min {ratios[0]:.2f}, max {ratios[-1]:.2f}; aim: at most 1.30)"
+    )
+    print(f"alerts/s, bagbot / bare: {speed[engine] / speed[bare]:.2f}")
+
+
+def percentile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100)[percent - 1]
+
+
+def report_spans(spans: dict[str, list[int]]) -> None:
+    print("\nwhere bagbot's time goes, one alert at a time (us, p50):")
+    for name, values in spans.items():
+        print(f"  {statistics.median(values) / 1000:8.0f}  {name}")
+
+
+# ------------------------------------------------------------- the processes
+
+
+def run_engine_with_stopwatches() -> None:
+    """Run `bagbot run` on the given exchange, noting how long the parts of the path take."""
+    from bagbot import cli
+    from bagbot.storage.sqlite_journal import SqliteJournal
+    from bagbot.trading.connectors.binance_connector import BinanceConnector
+    from bagbot.trading.order_executor import OrderExecutor
+    from bagbot.trading.risk_manager import RiskManager
+
+    parts: list[tuple[type, str, str]] = [
+        (OrderExecutor, "decide", "alert known, judged and on disk (decide: the three below)"),
+        (RiskManager, "check", "risk gate"),
+        (SqliteJournal, "append", "journal: commit and flush, with the way to its thread and back"),
+        (BinanceConnector, "create_order", "connector: sign, send, exchange, parse"),
+    ]
+    spans: dict[str, list[int]] = {}
+    for owner, method, name in parts:
+        original = getattr(owner, method)
+        setattr(owner, method, timed(original, spans.setdefault(name, [])))
+    try:
+        sys.argv = ["bagbot", "run", "--account", "testnet"]
+        cli.main()
+    except SystemExit:
+        pass
+    finally:
+        kept = {name: values[20:130] for name, values in spans.items()}
+        Path(os.environ["BENCH_SPANS"]).write_text(json.dumps(kept))
+
+
+def timed(function: Any, spans: list[int]) -> Any:
+    if asyncio.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def stopwatch_async(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                spans.append(time.perf_counter_ns() - began)
+
+        return stopwatch_async
+
+    @functools.wraps(function)
+    def stopwatch(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter_ns()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spans.append(time.perf_counter_ns() - began)
+
+    return stopwatch
+
+
+@contextlib.contextmanager
+def process(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
+    with (folder / f"{Path(command[1]).stem}-{command[-1].strip('-')[:9]}.log").open("wb") as log:
+        child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+        try:
+            yield
+        except BaseException:
+            print(f"{' '.join(command)}:\n{Path(log.name).read_text()[-2000:]}", file=sys.stderr)
+            raise
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(timeout=20)
+
+
+async def until_ready(http: aiohttp.ClientSession, url: str) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(url) as response:
+                if response.status == 200:
+                    return
+        await asyncio.sleep(0.1)
+    sys.exit(f"{url} did not get ready within 30 s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()
