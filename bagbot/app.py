@@ -57,9 +57,10 @@ async def run(
     webhook_secret = secret.get_secret_value() if secret else home.secret("webhook_secret")
     with _listening(settings.api.host, settings.api.port) as listener:
         async with contextlib.AsyncExitStack() as stack:
-            exchange = await stack.enter_async_context(_exchange(settings, home, account))
+            # First of all, so that a second bagbot is refused before it starts anything.
             journal = SqliteJournal(home.folder(account) / "journal.sqlite")
             stack.push_async_callback(journal.close)
+            exchange = await stack.enter_async_context(_exchange(settings, home, account))
             connector = await stack.enter_async_context(exchange.connector)
             executor = await stack.enter_async_context(
                 _executor(settings, account, connector, journal)

@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._positions: dict[tuple[str, str], Position] = {}
-        self._order_of_trade: dict[tuple[str, str, str], str] = {}
+        self._order_of_trade: dict[tuple[str, str, Side, str], str] = {}
 
     def position(self, account: str, symbol: str) -> Position:
         """Return the position in `symbol`; a flat one when nothing was traded."""
@@ -45,7 +45,8 @@ class Ledger:
 
         Raises IllegalTransitionError when another order claims the same trade.
         """
-        key = (account, symbol, fill.trade_id)
+        # With its side, because both sides of a trade with oneself carry the same id.
+        key = (account, symbol, side, fill.trade_id)
         booked_by = self._order_of_trade.get(key)
         if booked_by == order_id:
             return False

@@ -185,6 +185,8 @@ class OrderExecutor:
 
     async def __aenter__(self) -> Self:
         interrupted = self.state.replay(self._journal.replay())
+        # A key that is missing or wrong is told now, not at the first order.
+        await self._connector.fetch_balance()
         await self._load_instruments()
         await self._tasks.__aenter__()
         try:

@@ -62,6 +62,15 @@ def test_fill_booked_twice_counts_once_and_belongs_to_one_order() -> None:
         ledger.book(order_id="b", **told)
 
 
+def test_both_sides_of_a_trade_with_oneself_are_booked() -> None:
+    ledger = Ledger()
+    fill = Fill(trade_id="9", quantity=Decimal(1), price=Decimal(5))
+    told = {"account": "main", "symbol": "BTC/USDT", "fill": fill}
+    assert ledger.book(side=Side.BUY, order_id="a", **told) is True
+    assert ledger.book(side=Side.SELL, order_id="b", **told) is True
+    assert ledger.position("main", "BTC/USDT").quantity == 0
+
+
 @given(
     st.lists(
         st.tuples(
