@@ -64,25 +64,30 @@ async def wire() -> AsyncIterator[FuturesWire]:
 
 @pytest.fixture
 async def futures(wire: FuturesWire) -> AsyncIterator[BinanceConnector]:
-    async with BinanceConnector(
-        API_KEY, API_SECRET, futures=True, base_url=wire.url
-    ) as connector:
+    async with BinanceConnector(API_KEY, API_SECRET, futures=True, base_url=wire.url) as connector:
         yield connector
 
 
-async def admin(simulator: SimulatorServer, method: str, path: str, **body: object) -> object:
+async def requests_of(simulator: SimulatorServer) -> list[tuple[str, str]]:
+    """Return method and path of what the simulator was sent."""
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"{simulator.url}/admin/{path}", json=body or None) as answer,
+        session.get(f"{simulator.url}/admin/requests") as answer,
+    ):
+        return [(row["method"], row["path"]) for row in await answer.json()]
+
+
+async def break_next_order(simulator: SimulatorServer, **fault: object) -> None:
+    """Let the next order go wrong as described."""
+    fault = {"method": "POST", "path": "/api/v3/order", **fault}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{simulator.url}/admin/faults", json=fault) as answer,
     ):
         assert answer.status == 200, await answer.text()
-        return await answer.json()
 
 
-async def orders_sent(simulator: SimulatorServer) -> int:
-    requests = await admin(simulator, "GET", "requests")
-    assert isinstance(requests, list)
-    return sum(r["method"] == "POST" and r["path"] == "/api/v3/order" for r in requests)
+ORDER = ("POST", "/api/v3/order")
 
 
 async def resting_order(connector: BinanceConnector, **more: object) -> ExchangeOrder:
@@ -213,14 +218,13 @@ async def test_without_a_key_public_calls_work_and_private_ones_send_nothing(
     async with BinanceConnector(base_url=simulator.url) as connector:
         assert not connector.has_credentials
         assert (await connector.fetch_ticker(SYMBOL)).last
-        before = await admin(simulator, "GET", "requests")
+        before = await requests_of(simulator)
         for call in (connector.fetch_balance(), connector.create_order(MARKET)):
             with pytest.raises(AuthenticationError, match="BINANCE_API_KEY"):
                 await call
         with pytest.raises(AuthenticationError, match="no API key"):
             connector.watch_events()
-        after = await admin(simulator, "GET", "requests")
-        assert after == before
+        assert await requests_of(simulator) == before
 
 
 async def test_missing_key_on_a_test_venue_says_which_keys_it_takes():
@@ -239,7 +243,7 @@ def test_exchange_is_ccxts_and_never_repeats_orders():
     assert exchange.id == "binance"
     assert exchange.enableRateLimit
     assert "maxRetriesOnFailure" not in exchange.options
-    assert exchange.options["fetchMarkets"] == {"types": ["spot"]}
+    assert exchange.options["fetchMarkets"]["types"] == ["spot"]
 
 
 def test_it_is_a_connector_with_every_capability():
@@ -350,12 +354,9 @@ async def test_tickers_of_several_markets_with_one_request(
     connector: BinanceConnector, simulator: SimulatorServer
 ):
     await connector.load_instruments()
-    before = await admin(simulator, "GET", "requests")
+    before = await requests_of(simulator)
     tickers = await connector.fetch_tickers([SYMBOL, "ETH/USDT"])
-    after = await admin(simulator, "GET", "requests")
-    assert isinstance(before, list)
-    assert isinstance(after, list)
-    assert len(after) == len(before) + 1
+    assert len(await requests_of(simulator)) == len(before) + 1
     assert set(tickers) == {SYMBOL, "ETH/USDT"}
     bid, ask = tickers[SYMBOL].bid, tickers[SYMBOL].ask
     assert bid is not None
@@ -375,17 +376,31 @@ async def test_instruments_carry_the_filters(connector: BinanceConnector):
     assert instrument.notional_min is not None
 
 
+async def test_prepared_order_leaves_when_it_is_sent_and_not_before(
+    connector: BinanceConnector, simulator: SimulatorServer
+):
+    # Before anything is known, preparing has to wait for the sending.
+    assert (await connector.prepare_order(MARKET)()).status is ExchangeOrderStatus.CLOSED
+    before = await requests_of(simulator)
+    with pytest.raises(InvalidOrderError, match="lot"):
+        connector.prepare_order({**MARKET, "amount": "0.010000001"})
+    params = {"timestamp": connector.stamp()["timestamp"], "recvWindow": 60_000}
+    send = connector.prepare_order({**MARKET, "clientOrderId": "prepared", "params": params})
+    await asyncio.sleep(0.05)
+    assert await requests_of(simulator) == before
+    assert (await send()).client_order_id == "prepared"
+    assert await requests_of(simulator) == [*before, ORDER]
+
+
 async def test_symbols_are_asked_for_once_however_many_need_them(
     connector: BinanceConnector, simulator: SimulatorServer
 ):
     async with asyncio.TaskGroup() as tasks:
         for _ in range(5):
             tasks.create_task(connector.fetch_ticker(SYMBOL))
-    requests = await admin(simulator, "GET", "requests")
-    assert isinstance(requests, list)
-    asked = [r["path"] for r in requests]
-    assert asked.count("/api/v3/exchangeInfo") == 1
-    assert asked.count("/api/v3/time") == 1
+    asked = await requests_of(simulator)
+    assert asked.count(("GET", "/api/v3/exchangeInfo")) == 1
+    assert asked.count(("GET", "/api/v3/time")) == 1
 
 
 async def test_stamp_is_the_exchanges_time_and_travels_as_given(connector: BinanceConnector):
@@ -406,21 +421,10 @@ async def test_clock_is_measured_again_after_1021(
 ):
     await connector.load_instruments()
     refusal = {"code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."}
-    await admin(
-        simulator,
-        "POST",
-        "faults",
-        kind="refuse",
-        method="POST",
-        path="/api/v3/order",
-        status=400,
-        body=refusal,
-    )
+    await break_next_order(simulator, kind="refuse", status=400, body=refusal)
     with pytest.raises(OrderRejectedError):
         await connector.create_order({**MARKET, "params": dict(connector.stamp())})
-    requests = await admin(simulator, "GET", "requests")
-    assert isinstance(requests, list)
-    assert [r["path"] for r in requests].count("/api/v3/time") == 2
+    assert (await requests_of(simulator)).count(("GET", "/api/v3/time")) == 2
 
 
 # Errors.
@@ -438,7 +442,7 @@ async def test_what_is_off_the_steps_is_refused_and_not_sent(
         await connector.create_order({**MARKET, "symbol": "NOPE/USDT"})
     with pytest.raises(InvalidOrderError, match="params may not set 'quantity'"):
         await connector.create_order({**MARKET, "params": {"quantity": "7"}})
-    assert await orders_sent(simulator) == 0
+    assert ORDER not in await requests_of(simulator)
 
 
 async def test_refusal_is_final_and_names_the_code(connector: BinanceConnector):
@@ -457,13 +461,11 @@ async def test_lost_answer_is_unknown_and_the_order_went_out_once(
     connector: BinanceConnector, simulator: SimulatorServer
 ):
     await connector.load_instruments()
-    await admin(
-        simulator, "POST", "faults", kind="lose_answer", method="POST", path="/api/v3/order"
-    )
+    await break_next_order(simulator, kind="lose_answer")
     with pytest.raises(OutcomeUnknownError, match="lost-1") as caught:
         await connector.create_order({**MARKET, "clientOrderId": "lost-1"})
     assert "do not send it again" in str(caught.value)
-    assert await orders_sent(simulator) == 1
+    assert (await requests_of(simulator)).count(ORDER) == 1
     found = await connector.fetch_order(None, SYMBOL, client_order_id="lost-1")
     assert found.status is ExchangeOrderStatus.CLOSED
 
@@ -475,11 +477,11 @@ async def test_unknown_order_is_not_found(connector: BinanceConnector):
 
 
 async def test_wrong_secret_and_wrong_key(simulator: SimulatorServer):
-    async with BinanceConnector(API_KEY, "x" * 39, base_url=simulator.url) as connector:
+    async with BinanceConnector(API_KEY, "x" * 64, base_url=simulator.url) as connector:
         with pytest.raises(OrderRejectedError) as caught:
             await connector.create_order(MARKET)
         assert caught.value.code == -1022
-    async with BinanceConnector("y" * 36, API_SECRET, base_url=simulator.url) as connector:
+    async with BinanceConnector("y" * 64, API_SECRET, base_url=simulator.url) as connector:
         with pytest.raises(AuthenticationError, match="takes the keys it was started with"):
             await connector.fetch_balance()
         with pytest.raises(AuthenticationError):
@@ -523,13 +525,15 @@ async def test_events_tell_a_life_from_acceptance_to_cancel(connector: BinanceCo
 
 
 async def test_event_makes_an_order_known(connector: BinanceConnector, simulator: SimulatorServer):
-    async with BinanceConnector(API_KEY, API_SECRET, base_url=simulator.url) as other:
-        async with contextlib.aclosing(connector.watch_events()) as events:
-            await anext(events)
-            order = await resting_order(other)
-            await anext(events)
-            # It was never asked about, only streamed: no symbol is needed any more.
-            assert (await connector.cancel_order(order.id)).id == order.id
+    async with (
+        BinanceConnector(API_KEY, API_SECRET, base_url=simulator.url) as other,
+        contextlib.aclosing(connector.watch_events()) as events,
+    ):
+        await anext(events)
+        order = await resting_order(other)
+        await anext(events)
+        # It was never asked about, only streamed: no symbol is needed any more.
+        assert (await connector.cancel_order(order.id)).id == order.id
 
 
 async def test_cancelled_watcher_leaves_nothing_open(
@@ -608,6 +612,11 @@ async def test_futures_order_uses_futures_words(futures: BinanceConnector, wire:
     assert (await futures.cancel_order(order.id)).status is ExchangeOrderStatus.CANCELED
     with pytest.raises(OrderNotFoundError):
         await futures.cancel_order(order.id)
+
+
+async def test_spot_symbol_on_futures_is_told_its_right_name(futures: BinanceConnector):
+    with pytest.raises(InvalidOrderError, match="but 'BTC/USDT:USDT'"):
+        await futures.create_order(MARKET)
 
 
 async def test_futures_instruments_are_the_perpetuals(futures: BinanceConnector):

@@ -1,7 +1,7 @@
 """What one account has done and decided: the fold of its journal, in memory."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -14,6 +14,7 @@ from bagbot.trading.connectors.interface import ExchangeOrder
 from bagbot.trading.journal_records import (
     DecisionRecorded,
     DisputeFound,
+    Entry,
     IntentRecorded,
     KillSwitchSet,
     entry_of,
@@ -66,6 +67,15 @@ class AccountState:
             for order_id in self.live
             if self.orders[order_id].status in (OrderStatus.PENDING, OrderStatus.SUBMITTED)
         ]
+
+    def take_on(self, entries: Sequence[Entry]) -> None:
+        """Take in what was just decided, as its replay would; decisions are remembered apart."""
+        for entry in entries:
+            if isinstance(entry, IntentRecorded):
+                order_id = entry.intent.id
+                self.add(Order(intent=entry.intent))
+            elif not isinstance(entry, DecisionRecorded | KillSwitchSet | DisputeFound):
+                self.learn(order_id, entry)
 
     def add(self, order: Order) -> None:
         """Take a new order in; from now on its worst case is counted."""

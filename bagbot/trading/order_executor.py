@@ -163,6 +163,7 @@ class OrderExecutor:
         self._settings = settings or ExecutorSettings()
         self._capabilities = connector.capabilities
         self._cancel_parameters = frozenset(inspect.signature(connector.cancel_order).parameters)
+        self._symbol_of: dict[str, str] = {}
         self._listeners: list[Listener] = []
         self._prices = PriceFeed(
             connector,
@@ -275,23 +276,33 @@ class OrderExecutor:
             known = self._known(identity, window_ns)
         if known is not None:
             return await self._repeat(known, fingerprint)
-        # From here to the reservation there is no await.
+        # From here to the reservation there is no await, and before it nothing leaves a trace.
         decided = plan(self.view(symbol))
         time_ns = self._clock.time_ns()
         known = Known(fingerprint=fingerprint, time_ns=time_ns)
         known.durable = asyncio.get_running_loop().create_future()
+        entries: list[Entry]
         if isinstance(decided, str):
-            known.message = decided
-            self.state.remember(identity, known)
-            entry = DecisionRecorded(
-                time_ns=time_ns, identity=identity, fingerprint=fingerprint, message=decided
-            )
-            await self._written(self._put_in_line([entry]), known, [entry])
-            return Submission(order=None, message=decided)
-        known.order_id = decided.id
+            known.message, request = decided, None
+            entries = [
+                DecisionRecorded(
+                    time_ns=time_ns, identity=identity, fingerprint=fingerprint, message=decided
+                )
+            ]
+        else:
+            known.order_id = decided.id
+            entries, request = self._judged(decided)
+        records = [record_of(entry, known.order_id or "") for entry in entries]
         self.state.remember(identity, known)
-        await self._take_on(decided, known)
-        return Submission(order=self.state.orders[decided.id])
+        self.state.take_on(entries)
+        written = self._journal.append(records)
+        # A task of its own: a caller who gives up must not come between the record and the send.
+        task = self._tasks.create_task(self._carry_out(known, entries, written, request))
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+        await asyncio.shield(known.durable)
+        order = self.state.orders[known.order_id] if known.order_id else None
+        return Submission(order=order, message=known.message)
 
     def view(self, symbol: str) -> View:
         """Return the position in `symbol` and what is still under way."""
@@ -307,10 +318,7 @@ class OrderExecutor:
         """Return the symbol that `text` means ("BTC/USDT", "BTCUSDT"), or None."""
         if text in self.instruments:
             return text
-        for instrument in self.instruments.values():
-            if instrument.exchange_symbol == text.upper():
-                return instrument.symbol
-        return None
+        return self._symbol_of.get(text.upper())
 
     async def cancel(self, order_id: str, *, wait_s: float | None = None) -> Order:
         """Ask the exchange to cancel an order and return what is known of it then.
@@ -332,8 +340,9 @@ class OrderExecutor:
         arguments: dict[str, object] = {}
         if "symbol" in self._cancel_parameters:
             arguments["symbol"] = order.intent.request.symbol
-        if "params" in self._cancel_parameters:
-            arguments["params"] = {"clientOrderId": cancel_id}
+        name = self._connector.cancel_id_param
+        if name is not None:
+            arguments["params"] = {name: cancel_id}
         try:
             async with asyncio.timeout(wait_s or self._settings.send_timeout_s):
                 told = await self._connector.cancel_order(order.exchange_order_id, **arguments)  # type: ignore[arg-type]
@@ -387,15 +396,13 @@ class OrderExecutor:
 
     # ------------------------------------------------------- the path of one
 
-    async def _take_on(self, intent: OrderIntent, known: Known) -> None:
-        instrument = self._instrument(intent.request.symbol)
+    def _judged(self, intent: OrderIntent) -> tuple[list[Entry], OrderRequest | None]:
+        """Return what is to be written down of an intent, and what to send if it may be sent."""
+        symbol = intent.request.symbol
+        instrument = self._instrument(symbol)
         if instrument is not None:
             intent = on_steps(intent, instrument)
-        order = Order(intent=intent)
-        verdict = self._risk_manager.check(
-            intent.request, self._snapshot(intent.request.symbol, instrument)
-        )
-        self.state.add(order)
+        verdict = self._risk_manager.check(intent.request, self._snapshot(symbol, instrument))
         if isinstance(verdict, risk_manager.Refused):
             refused = Refused(
                 time_ns=intent.time_ns,
@@ -404,71 +411,83 @@ class OrderExecutor:
                 limit=verdict.limit,
                 message=verdict.message,
             )
-            entries: list[Entry] = [
-                IntentRecorded(time_ns=intent.time_ns, intent=intent),
-                refused,
-            ]
-            self.state.learn(order.id, refused)
-            written = self._put_in_line(entries, order.id)
-            await self._written(written, known, entries, order.id)
-            return
-        stamp = self._connector.stamp()
+            return [IntentRecorded(time_ns=intent.time_ns, intent=intent), refused], None
+        now_ns, stamp = self._clock.time_ns(), self._connector.stamp()
         send = Submitted(
-            time_ns=self._clock.time_ns(),
-            client_order_id=client_order_id(self.account, intent.request.symbol, order.id, 0),
-            timestamp_ms=stamp.get("timestamp", self._clock.time_ns() // 1_000_000),
+            time_ns=now_ns,
+            client_order_id=client_order_id(self.account, symbol, intent.id, 0),
+            timestamp_ms=stamp.get("timestamp", now_ns // 1_000_000),
             recv_window_ms=stamp.get("recvWindow", 0),
         )
-        self.state.learn(order.id, send)
-        intent_entry = IntentRecorded(time_ns=intent.time_ns, intent=intent, checks=verdict.checks)
+        recorded = IntentRecorded(time_ns=intent.time_ns, intent=intent, checks=verdict.checks)
         request = replace(
             intent.request,
             client_order_id=send.client_order_id,
             params={**intent.request.params, **stamp},
         )
-        # A task of its own: a caller who gives up must not come between the record and the send.
-        task = self._tasks.create_task(
-            self._record_and_send(order.id, request, known, [intent_entry, send])
-        )
-        self._in_flight.add(order.id)
-        self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
-        assert known.durable is not None
-        await asyncio.shield(known.durable)
+        return [recorded, send], request
 
-    async def _record_and_send(
-        self, order_id: str, request: OrderRequest, known: Known, entries: Sequence[Entry]
+    async def _carry_out(
+        self,
+        known: Known,
+        entries: Sequence[Entry],
+        written: Awaitable[None],
+        request: OrderRequest | None,
     ) -> None:
+        """Wait for the record to be durable, and only then send what is to be sent."""
+        order_id = known.order_id or ""
+        self._in_flight.add(order_id)
         try:
-            written = self._put_in_line(entries, order_id)
-            await asyncio.sleep(0)  # The disk is at work; meanwhile the order is made ready.
-            send = self._prepared(request)
-            await self._written(written, known, entries, order_id)
+            send = await self._prepared(request)
+            if not await self._is_durable(written, known):
+                return
+            if order_id:
+                # After the send: nobody who watches may delay an order.
+                asyncio.get_running_loop().call_soon(self._publish, order_id, entries)
+            if request is None:
+                return
             event = self._stopped_meanwhile(order_id)
-            told = await self._send(request, send) if event is None else None
+            told = await self._send(request, send) if event is None else event
             if isinstance(told, ExchangeOrder):
                 await self._learn_told(order_id, told)
             else:
-                await self._learn(order_id, [event or told])  # type: ignore[list-item]
+                await self._learn(order_id, [told])
         except JournalError:
-            # Halted and told to the caller where it was raised; recovery finds out what is true.
+            # Halted where it was raised; recovery finds out what is true.
             return
-        except ExchangeError as error:
+        except (ExchangeError, TimeoutError) as error:
             # The order was accepted; only reading its trades failed, which is tried again.
             logger.warning("order is read again later", order_id=order_id, error=str(error))
         finally:
             self._in_flight.discard(order_id)
 
-    def _prepared(self, request: OrderRequest) -> SendOrder | Exception:
+    async def _is_durable(self, written: Awaitable[None], known: Known) -> bool:
+        assert known.durable is not None
+        try:
+            await written
+        except JournalError as error:
+            self._halt(str(error))
+            known.durable.set_exception(error)
+            known.durable.exception()  # It may be nobody waits for it; then it is no news.
+            return False
+        known.durable.set_result(None)
+        return True
+
+    async def _prepared(self, request: OrderRequest | None) -> SendOrder | Exception | None:
+        """Make the order ready to be sent while the disk is at work."""
+        await asyncio.sleep(0)
+        if request is None:
+            return None
         try:
             return self._connector.prepare_order(request.to_payload())
         except Exception as error:  # noqa: BLE001 - it is judged where the order is sent.
             return error
 
     async def _send(
-        self, request: OrderRequest, send: SendOrder | Exception
+        self, request: OrderRequest, send: SendOrder | Exception | None
     ) -> ExchangeOrder | OrderEvent:
         """Send once. Whatever is not understood afterwards is an unknown outcome."""
+        assert send is not None
         try:
             if isinstance(send, Exception):
                 raise send
@@ -738,6 +757,7 @@ class OrderExecutor:
     async def _load_instruments(self) -> None:
         if "load_instruments" in self._capabilities:
             self.instruments.update(await self._connector.load_instruments())
+        self._symbol_of = {i.exchange_symbol: i.symbol for i in self.instruments.values()}
         allowed = self._risk_manager.limits.symbols or ()
         self._prices.want(symbol for symbol in allowed if symbol in self.instruments)
 
@@ -778,22 +798,3 @@ class OrderExecutor:
             is_repeat=True,
             differs=known.fingerprint != fingerprint,
         )
-
-    def _put_in_line(self, entries: Sequence[Entry], order_id: str = "") -> Awaitable[None]:
-        return self._journal.append([record_of(entry, order_id) for entry in entries])
-
-    async def _written(
-        self, written: Awaitable[None], known: Known, entries: Sequence[Entry], order_id: str = ""
-    ) -> None:
-        """Wait for the record of a decision to be durable, and tell its repeats, too."""
-        assert known.durable is not None
-        try:
-            await written
-        except JournalError as error:
-            self._halt(str(error))
-            known.durable.set_exception(error)
-            known.durable.exception()  # It may be nobody waits for it; then it is no news.
-            raise
-        known.durable.set_result(None)
-        if order_id:
-            self._publish(order_id, entries)

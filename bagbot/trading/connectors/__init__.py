@@ -1,6 +1,7 @@
 """The connectors to exchanges. Add one by implementing `IExchangeConnector`."""
 
 from bagbot.trading.connectors.binance_connector import BinanceConnector
+from bagbot.trading.connectors.ccxt_connector import CcxtConnector
 from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
@@ -16,6 +17,7 @@ from bagbot.trading.connectors.interface import (
 __all__ = [
     "Balance",
     "BinanceConnector",
+    "CcxtConnector",
     "ExchangeOrder",
     "ExchangeOrderStatus",
     "ExchangePosition",

@@ -165,6 +165,8 @@ class IExchangeConnector(ABC):
     """
 
     name: str = "exchange"
+    cancel_id_param: str | None = None
+    """The param of `cancel_order` that takes our id for the cancel itself, where there is one."""
 
     @abstractmethod
     async def fetch_balance(self) -> Mapping[str, Balance]:

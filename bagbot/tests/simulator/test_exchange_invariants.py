@@ -1,0 +1,222 @@
+"""Whatever users and the market do, money and quantities add up to the last unit."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from bagbot.simulator.amounts import ONE
+from bagbot.simulator.exchange import Exchange, Moment
+from bagbot.simulator.market import MarketProfile, quotes_around
+from bagbot.simulator.orders import (
+    MARKET_ACCOUNT,
+    CancelOrder,
+    CancelRefusedError,
+    OrderRefusedError,
+    OrderStatus,
+    OrderType,
+    PlaceOrder,
+    TimeInForce,
+)
+from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+
+SYMBOLS = {name: DEFAULT_SYMBOLS[name] for name in ("BTCUSDT", "ETHBTC")}
+START = {"BTC": 3 * ONE, "USDT": 250_000 * ONE, "ETH": 40 * ONE}
+# Thin enough that an order often takes all there is up to its limit, and rests with the remainder.
+THIN = MarketProfile(start_price=ONE, level_quantity=ONE // 50)
+MIDDLE = {"BTCUSDT": 90_000 * ONE, "ETHBTC": 3_333_000}
+
+symbols = st.sampled_from(sorted(SYMBOLS))
+accounts = st.sampled_from([1, 2])
+ticks_away = st.integers(-600, 600)
+lots = st.integers(1, 60_000)
+
+
+class Trading(RuleBasedStateMachine):
+    @initialize()
+    def start(self):
+        self.exchange = Exchange(SYMBOLS)
+        for account in (1, 2):
+            self.exchange.open_account(account, START)
+        self.prices = dict(MIDDLE)
+        self.orders = {}
+        self.executed = {}
+        self.time_ns = 0
+        for symbol in SYMBOLS:
+            self.quote(symbol)
+        self.exchange.take_changes()
+
+    def quote(self, symbol):
+        rules = SYMBOLS[symbol]
+        quotes = quotes_around(self.prices[symbol], None, rules, THIN)
+        self.exchange.market_quotes(symbol, *quotes)
+
+    def now(self):
+        self.time_ns += 1
+        return Moment(self.time_ns, self.time_ns)
+
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        ticks=ticks_away,
+        size=lots,
+        kind=st.sampled_from(["LIMIT", "LIMIT_MAKER"]),
+        time_in_force=st.sampled_from(TimeInForce),
+        client_order_id=st.sampled_from(["", "a", "b"]),
+    )
+    def place_limit(
+        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id
+    ):
+        rules = SYMBOLS[symbol]
+        spread = 1 if symbol == "ETHBTC" else 20
+        self.place(
+            PlaceOrder(
+                account_id=account,
+                symbol=symbol,
+                is_buy=is_buy,
+                type=OrderType(kind),
+                time_in_force=TimeInForce.GTC if kind == "LIMIT_MAKER" else time_in_force,
+                price=self.prices[symbol] + ticks * spread * rules.tick,
+                quantity=size * rules.lot,
+                client_order_id=client_order_id,
+            )
+        )
+
+    @rule(account=accounts, symbol=symbols, is_buy=st.booleans(), size=lots, by_quote=st.booleans())
+    def place_market(self, account, symbol, is_buy, size, by_quote):
+        quantity = size * SYMBOLS[symbol].lot
+        quote_quantity = quantity * self.prices[symbol] // ONE if by_quote else 0
+        self.place(
+            PlaceOrder(
+                account_id=account,
+                symbol=symbol,
+                is_buy=is_buy,
+                type=OrderType.MARKET,
+                quantity=0 if by_quote else quantity,
+                quote_quantity=quote_quantity,
+            )
+        )
+
+    def place(self, command):
+        resting = self.exchange.open_orders(command.account_id, command.symbol)
+        is_taken = any(
+            command.client_order_id and order.client_order_id == command.client_order_id
+            for order in resting
+        )
+        book = self.exchange.books[command.symbol]
+        queue = [
+            order.order_id
+            for order in book.makers(taker_is_buy=command.is_buy)
+            if order.account_id != MARKET_ACCOUNT
+        ]
+        try:
+            placement = self.exchange.place(command, self.now())
+        except OrderRefusedError:
+            assert not self.exchange.has_account_changes
+            return
+        assert not is_taken
+        self.orders[placement.order.order_id] = placement.order
+        changes = self.exchange.take_changes()
+        self.count(changes)
+        met = [execution.order_id for execution in changes.executions if execution.is_maker]
+        assert met == queue[: len(met)]
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        if not self.orders:
+            return
+        order = self.orders[data.draw(st.sampled_from(sorted(self.orders)))]
+        was_open = order.is_open
+        command = CancelOrder(
+            account_id=order.account_id, symbol=order.symbol, order_id=order.order_id
+        )
+        try:
+            self.exchange.cancel(command, self.now())
+        except CancelRefusedError:
+            assert not was_open
+        else:
+            assert was_open
+
+    @rule(symbol=symbols, ticks=ticks_away)
+    def market_moves(self, symbol, ticks):
+        spread = 1 if symbol == "ETHBTC" else 20
+        self.prices[symbol] += ticks * spread * SYMBOLS[symbol].tick
+        self.exchange.market_moves(symbol, self.prices[symbol], None, self.now())
+        self.quote(symbol)
+
+    @invariant()
+    def executions_follow_from_changes(self):
+        if not hasattr(self, "exchange"):
+            return
+        self.count(self.exchange.take_changes())
+
+    def count(self, changes):
+        for execution in changes.executions:
+            key = execution.order_id
+            self.executed[key] = self.executed.get(key, 0) + execution.quantity
+            order = self.orders[key]
+            if order.type is not OrderType.MARKET:
+                is_fair = (
+                    execution.price <= order.price
+                    if order.is_buy
+                    else execution.price >= order.price
+                )
+                assert is_fair
+
+    @invariant()
+    def every_asset_adds_up(self):
+        if not hasattr(self, "exchange"):
+            return
+        exchange = self.exchange
+        for asset, amount in START.items():
+            users = sum(
+                account[asset].free + account[asset].locked
+                for account in exchange.balances.values()
+            )
+            assert users + exchange.fees[asset] + exchange.market_balances[asset] == 2 * amount
+
+    @invariant()
+    def nobody_owes_and_locks_match_open_orders(self):
+        if not hasattr(self, "exchange"):
+            return
+        for account_id, account in self.exchange.balances.items():
+            locked = dict.fromkeys(account, 0)
+            for order in self.exchange.open_orders(account_id):
+                rules = SYMBOLS[order.symbol]
+                asset = rules.quote if order.is_buy else rules.base
+                locked[asset] += order.locked
+                expected = (
+                    -(-order.price * order.remaining // ONE) if order.is_buy else order.remaining
+                )
+                assert order.locked == expected
+            for asset, held in account.items():
+                assert held.free >= 0
+                assert held.locked == locked[asset]
+
+    @invariant()
+    def books_are_not_crossed_and_levels_add_up(self):
+        if not hasattr(self, "exchange"):
+            return
+        for book in self.exchange.books.values():
+            bid, ask = book.best_bid(), book.best_ask()
+            assert bid is None or ask is None or bid[0] < ask[0]
+            for taker_is_buy, levels in ((True, book.asks(10_000)), (False, book.bids(10_000))):
+                sums = {}
+                for order in book.makers(taker_is_buy=taker_is_buy):
+                    assert order.remaining > 0
+                    sums[order.price] = sums.get(order.price, 0) + order.remaining
+                assert list(sums.items()) == levels
+
+    @invariant()
+    def quantities_add_up(self):
+        if not hasattr(self, "exchange"):
+            return
+        for order_id, order in self.orders.items():
+            executed = self.executed.get(order_id, 0)
+            assert order.quantity == executed + order.remaining
+            assert (order.status is OrderStatus.FILLED) == (order.remaining == 0)
+            assert order.is_open == (self.exchange.open_order(order_id) is not None)
+
+
+TestTrading = Trading.TestCase
+TestTrading.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,311 @@
+"""A Binance account's own events over one WebSocket that reconnects for ever.
+
+Our own small client, not CCXT's `watch_orders`: that one drops updates that arrive back to back
+and does not tell about a gap, and a gap is what the order executor must know of.
+
+One task does it all, the one that iterates: it reads the socket, answers pings, keeps the listen
+key alive. There is no queue. A consumer that is slow holds back the socket itself (aiohttp stops
+reading beyond 64 KB), and one that is too slow loses the connection and is told so.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
+
+import aiohttp
+import msgspec
+import structlog
+
+from bagbot.domain.errors import (
+    AuthenticationError,
+    ExchangeError,
+    ExchangeUnavailableError,
+    RateLimitedError,
+)
+from bagbot.trading.connectors.interface import (
+    AccountEvent,
+    ExchangeOrder,
+    StreamLost,
+    StreamOpened,
+)
+
+logger = structlog.get_logger(__name__)
+
+_OPEN_TIMEOUT_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 30.0
+# Binance allows 300 connections in 5 minutes: one that breaks at once must not be retried at once.
+_STABLE_AFTER_S: Final = 10.0
+# After so long without a single frame we ping; without an answer for as long again, it is dead.
+_SILENCE_S: Final = 15.0
+
+Message = Mapping[str, Any]
+
+
+class StreamBrokenError(Exception):
+    """The connection cannot go on; it is opened anew."""
+
+
+class Door(Protocol):
+    """How one kind of account's stream is opened and read."""
+
+    keep_alive_every_s: float | None
+
+    async def open(self, session: aiohttp.ClientSession) -> "Socket":
+        """Return a connection on which events arrive."""
+        ...
+
+    async def keep_alive(self) -> None:
+        """Tell the exchange that the stream is still wanted."""
+        ...
+
+    def event(self, message: Message) -> Message:
+        """Return the event inside a message."""
+        ...
+
+
+class Socket:
+    """One WebSocket, read message by message; it notices a dead line by pinging into silence."""
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, *, silence_s: float = _SILENCE_S
+    ) -> None:
+        self._socket = socket
+        self._silence_s = silence_s
+        self._is_pinged = False
+        self._early: deque[Message] = deque()
+
+    async def ask(self, question: Message) -> Message:
+        """Send a request and return its answer; events that come before it are kept for later."""
+        await self._socket.send_str(msgspec.json.encode(question).decode())
+        while True:
+            message = await self._next(self._silence_s)
+            if message is not None and message.get("id") == question["id"]:
+                return message
+            if message is not None:
+                self._early.append(message)
+
+    async def read(self, wait_s: float) -> Message | None:
+        """Return the next message, or None when `wait_s` seconds have passed without one."""
+        if self._early:
+            return self._early.popleft()
+        return await self._next(min(wait_s, self._silence_s), is_silence=wait_s >= self._silence_s)
+
+    async def close(self) -> None:
+        """Close the connection; one that does not answer is dropped."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(2):
+                await self._socket.close()
+
+    async def _next(self, wait_s: float, *, is_silence: bool = True) -> Message | None:
+        try:
+            frame = await self._socket.receive(timeout=wait_s)
+        except TimeoutError:
+            if is_silence:
+                await self._ping()
+            return None
+        self._is_pinged = False
+        if frame.type is aiohttp.WSMsgType.PING:
+            await self._socket.pong(frame.data)
+            return None
+        if frame.type is aiohttp.WSMsgType.PONG:
+            return None
+        if frame.type is not aiohttp.WSMsgType.TEXT:
+            raise StreamBrokenError(f"the connection was closed ({self._socket.close_code})")
+        message = msgspec.json.decode(frame.data)
+        if not isinstance(message, dict):
+            raise StreamBrokenError("a message was no JSON object")
+        return message
+
+    async def _ping(self) -> None:
+        if self._is_pinged:
+            raise StreamBrokenError(f"no frame for {2 * self._silence_s:.0f} s, not even a pong")
+        self._is_pinged = True
+        await self._socket.ping()
+
+
+class SpotDoor:
+    """Spot: `userDataStream.subscribe.signature` on the WebSocket API; listen keys are gone."""
+
+    keep_alive_every_s: float | None = None
+
+    def __init__(self, url: str, signed: Callable[[], Awaitable[Message]]) -> None:
+        self._url = url
+        self._signed = signed
+
+    async def open(self, session: aiohttp.ClientSession) -> Socket:
+        """Connect and subscribe; AuthenticationError when the key is refused."""
+        socket = await connect(session, self._url)
+        try:
+            question = {
+                "id": "subscribe",
+                "method": "userDataStream.subscribe.signature",
+                "params": await self._signed(),
+            }
+            answer = await socket.ask(question)
+            if answer.get("status") != 200:
+                raise _refusal(answer)
+        except BaseException:
+            await socket.close()
+            raise
+        return socket
+
+    async def keep_alive(self) -> None:
+        """Do nothing: the subscription lives as long as its connection."""
+
+    def event(self, message: Message) -> Message:
+        """Return what is inside `{"subscriptionId": 0, "event": {...}}`."""
+        event = message.get("event", message)
+        return event if isinstance(event, dict) else message
+
+
+class FuturesDoor:
+    """USD-M futures: a listen key over REST, renewed before its hour is over."""
+
+    keep_alive_every_s: float | None = 20 * 60
+
+    def __init__(
+        self,
+        url: str,
+        new_listen_key: Callable[[], Awaitable[str]],
+        renew_listen_key: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._url = url
+        self._new_listen_key = new_listen_key
+        self._renew_listen_key = renew_listen_key
+
+    async def open(self, session: aiohttp.ClientSession) -> Socket:
+        """Get a listen key and connect with it."""
+        return await connect(session, f"{self._url}?listenKey={await self._new_listen_key()}")
+
+    async def keep_alive(self) -> None:
+        """Renew the listen key."""
+        await self._renew_listen_key()
+
+    def event(self, message: Message) -> Message:
+        """Return the event, with or without the wrapping of a combined stream."""
+        event = message.get("data", message)
+        return event if isinstance(event, dict) else message
+
+
+async def connect(session: aiohttp.ClientSession, url: str) -> Socket:
+    """Return an open WebSocket; pings are answered by `Socket`, which counts them as life."""
+    return Socket(await session.ws_connect(url, autoping=False))
+
+
+def _refusal(answer: Message) -> ExchangeError:
+    error = answer.get("error") or {}
+    code, words = error.get("code"), error.get("msg", "no reason given")
+    status = answer.get("status")
+    text = f"subscribing to the account's events was refused: {words} (code {code})"
+    # A wrong signature does not heal by trying again, nor does a wrong key.
+    if code in (-1002, -1022, -2008, -2014, -2015) or status == 401:
+        return AuthenticationError(text, code=code, http_status=status)
+    if status in (418, 429):
+        data = error.get("data") or {}
+        until_ms, now_ms = data.get("retryAfter"), data.get("serverTime")
+        wait_s = (until_ms - now_ms) / 1000 if until_ms and now_ms else None
+        return RateLimitedError(text, retry_after_s=wait_s, code=code, http_status=status)
+    return ExchangeUnavailableError(text, code=code, http_status=status)
+
+
+class AccountStream:
+    """The account's events, for ever: opened, read, lost, told, and opened again."""
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        venue: str,
+        session: Callable[[], aiohttp.ClientSession | None],
+        order_of: Callable[[Message], ExchangeOrder | None],
+        key_advice: str,
+    ) -> None:
+        self._door = door
+        self._venue = venue
+        self._session = session
+        self._order_of = order_of
+        self._key_advice = key_advice
+        self._renew_at_s = float("inf")
+
+    async def events(self) -> AsyncIterator[AccountEvent]:
+        """Yield StreamOpened, orders, and a StreamLost for each gap; end when closed by us.
+
+        Raises AuthenticationError; every other trouble is a gap.
+        """
+        pause_s = _FIRST_PAUSE_S
+        is_loss_told = False
+        while (session := self._session()) is not None:
+            socket: Socket | None = None
+            opened_at_s = time.monotonic()
+            try:
+                async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                    socket = await self._door.open(session)
+                opened_at_s = time.monotonic()
+                logger.info("account stream opened", venue=self._venue)
+                is_loss_told = False
+                self._renew_at_s = opened_at_s + (self._door.keep_alive_every_s or float("inf"))
+                yield StreamOpened()
+                while True:
+                    order = await self._next_order(socket)
+                    if order is not None:
+                        yield order
+            except AuthenticationError as error:
+                logger.error(  # noqa: TRY400 - the text says it all, a traceback nothing more.
+                    "account stream refused", venue=self._venue, detail=str(error)
+                )
+                error.args = (f"{self._venue}: {error}. {self._key_advice}",)
+                raise
+            except (*_TROUBLE, ExchangeError) as error:
+                reason = _reason(error)
+                wait_s = getattr(error, "retry_after_s", None) or 0.0
+            finally:
+                if socket is not None:
+                    await socket.close()
+            if time.monotonic() - opened_at_s > _STABLE_AFTER_S:
+                pause_s = _FIRST_PAUSE_S
+            if self._session() is None:
+                return
+            logger.warning("account stream lost", venue=self._venue, reason=reason, pause_s=pause_s)
+            if not is_loss_told:
+                is_loss_told = True
+                yield StreamLost(reason)
+            await asyncio.sleep(max(pause_s, wait_s))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _next_order(self, socket: Socket) -> ExchangeOrder | None:
+        message = await socket.read(max(0.001, self._renew_at_s - time.monotonic()))
+        if time.monotonic() >= self._renew_at_s:
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                await self._door.keep_alive()
+            self._renew_at_s = time.monotonic() + (self._door.keep_alive_every_s or float("inf"))
+        if message is None:
+            return None
+        event = self._door.event(message)
+        if event.get("e") in _ENDINGS:
+            raise StreamBrokenError(f"the exchange says {event['e']}")
+        return self._order_of(event) if "e" in event else None
+
+
+_ENDINGS: Final = ("serverShutdown", "eventStreamTerminated", "listenKeyExpired")
+# An event that cannot be read was missed: that is a gap as well, which REST must fill.
+_TROUBLE: Final = (
+    aiohttp.ClientError,
+    OSError,
+    StreamBrokenError,
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, StreamBrokenError | ExchangeError):
+        return str(error)
+    # Not the error's text: it may hold an address with the listen key in it.
+    return f"{type(error).__name__} on the connection"
