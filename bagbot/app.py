@@ -23,8 +23,9 @@ from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
 from bagbot.trading.connectors.binance_connector import BinanceConnector
-from bagbot.trading.order_executor import ExecutorSettings, OrderExecutor
+from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.submission import ExecutorSettings
 
 logger = structlog.get_logger(__name__)
 

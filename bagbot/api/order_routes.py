@@ -19,7 +19,7 @@ from bagbot.api.system import ApiSystem
 from bagbot.api.tokens import Scope
 from bagbot.domain.order import Order, OrderIntent, OrderStatus, intent_id
 from bagbot.trading.account_state import AccountState
-from bagbot.trading.order_executor import Submission
+from bagbot.trading.submission import Submission
 
 logger = structlog.get_logger(__name__)
 

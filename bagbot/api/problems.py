@@ -26,7 +26,7 @@ from bagbot.domain.errors import (
     OrderRejectedError,
     RateLimitedError,
 )
-from bagbot.trading.order_executor import NotReadyError, OrderConflictError
+from bagbot.trading.submission import NotReadyError, OrderConflictError
 
 logger = structlog.get_logger(__name__)
 

@@ -32,7 +32,8 @@ from bagbot.api.tradingview_alert import (
 from bagbot.domain.errors import BagbotError, InvalidOrderError
 from bagbot.domain.instrument import Side
 from bagbot.domain.order import OrderIntent, OrderRequest, OrderType, intent_id
-from bagbot.trading.order_executor import OrderExecutor, Submission, View
+from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.submission import Submission, View
 
 logger = structlog.get_logger(__name__)
 

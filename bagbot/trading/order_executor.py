@@ -9,8 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,7 +18,6 @@ import structlog
 from bagbot.domain.clock import Clock
 from bagbot.domain.errors import (
     AuthenticationError,
-    BagbotError,
     ExchangeError,
     ExchangeUnavailableError,
     IllegalTransitionError,
@@ -72,68 +70,19 @@ from bagbot.trading.journal_records import (
 )
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.risk_manager import RiskManager, Snapshot
+from bagbot.trading.submission import (
+    ExecutorSettings,
+    NotReadyError,
+    OrderConflictError,
+    Plan,
+    Submission,
+    View,
+)
 
 logger = structlog.get_logger(__name__)
 
 Listener = Callable[[Order, Entry], None]
 _NS: Final = 1_000_000_000
-
-
-class NotReadyError(BagbotError):
-    """The executor takes no orders now: it is starting, stopping, or halted."""
-
-
-class OrderConflictError(BagbotError):
-    """What was asked does not fit the order as it is; nothing was done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutorSettings:
-    """Waits and limits of the executor, in seconds unless named otherwise.
-
-    `fence_margin_ms`: how long after an order's time window its absence begins to count. No
-    document of Binance's bounds how late a spot order may execute, hence a minute.
-    """
-
-    send_timeout_s: float = 10.0
-    read_timeout_s: float = 10.0
-    probe_interval_s: float = 2.0
-    poll_interval_s: float = 5.0
-    audit_interval_s: float = 30.0
-    price_interval_s: float = 1.0
-    price_age_max_s: float = 5.0
-    fence_margin_ms: int = 60_000
-    close_timeout_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What became of a decision: its order, or why there is none.
-
-    A repeat carries what the first one led to; `differs` when it asks for something else under
-    the same identity.
-    """
-
-    order: Order | None
-    message: str = ""
-    is_repeat: bool = False
-    differs: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What a plan may look at: the position, and what is still under way, in one symbol.
-
-    `expected` is the position once every live order is filled; `unknown` names the orders whose
-    outcome is not known.
-    """
-
-    position: Decimal
-    expected: Decimal
-    unknown: Sequence[str]
-
-
-Plan = Callable[[View], OrderIntent | str]
 
 
 class OrderExecutor:

@@ -17,8 +17,9 @@ from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
 from bagbot.tests.api.desk_exchange import DeskExchange
 from bagbot.trading.connectors.interface import IExchangeConnector
-from bagbot.trading.order_executor import ExecutorSettings, OrderExecutor
+from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.submission import ExecutorSettings
 
 SECRET = "a-webhook-secret-of-the-tests"
 FAST = ExecutorSettings(

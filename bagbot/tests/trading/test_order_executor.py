@@ -21,13 +21,9 @@ from bagbot.storage.journal import Record
 from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
 from bagbot.tests.trading.strangers_exchange import StrangersConnector
-from bagbot.trading.order_executor import (
-    ExecutorSettings,
-    NotReadyError,
-    OrderConflictError,
-    OrderExecutor,
-)
+from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.submission import ExecutorSettings, NotReadyError, OrderConflictError
 
 FAST = ExecutorSettings(
     send_timeout_s=0.3, probe_interval_s=0.05, poll_interval_s=0.1, close_timeout_s=1

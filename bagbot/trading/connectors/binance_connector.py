@@ -199,7 +199,7 @@ class BinanceConnector(CcxtConnector):
     def prepare_order(self, order_payload: Mapping[str, object] | OrderRequest) -> SendOrder:
         """Return a call that sends this order: it is checked, written and signed by then."""
         if not self._instruments or not self._clock.is_measured:
-            return super().prepare_order(order_payload)
+            return lambda: self.create_order(order_payload)
         request = OrderRequest.from_payload(order_payload)
         self._require_credentials()
         instrument = self._known_instrument(request.symbol)
@@ -261,11 +261,8 @@ class BinanceConnector(CcxtConnector):
         what = f"cancel of order {order_id or own_id} for {instrument.symbol}"
         try:
             with self._call(what, is_write=True):
-                exchange, futures = self._exchange, self._futures
-                ask = (
-                    exchange.fapiprivate_delete_order if futures else exchange.private_delete_order
-                )
-                answer = await ask(fields)
+                api = "fapiPrivate" if self._futures else "private"
+                answer = await self._exchange.request("order", [api], "DELETE", fields)
                 order = messages.order_from(answer, self._symbols)
                 if order_id and order.id != order_id:
                     raise OutcomeUnknownError(f"{what}: the answer is about order {order.id}")

@@ -1,0 +1,49 @@
+"""What the simulator's modules may import: the core is pure, and nothing reaches into bagbot."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bagbot.simulator
+
+DIRECTORY = Path(bagbot.simulator.__file__).parent
+PURE = (
+    "amounts",
+    "binance_errors",
+    "binance_messages",
+    "binance_wire",
+    "book_matcher",
+    "candles",
+    "exchange",
+    "faults",
+    "orders",
+    "rate_limits",
+    "spot_api",
+    "symbols",
+    "venue",
+)
+IMPURE = {"asyncio", "socket", "logging", "structlog", "random", "time", "aiohttp", "os", "pathlib"}
+
+
+def imports_of(path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_core_does_no_input_or_output_and_reads_no_clock(module):
+    imported = imports_of(DIRECTORY / f"{module}.py")
+    assert not {name.partition(".")[0] for name in imported} & IMPURE
+
+
+def test_the_simulator_uses_nothing_else_of_bagbot_but_its_errors():
+    for path in DIRECTORY.glob("*.py"):
+        for name in imports_of(path):
+            if name.startswith("bagbot"):
+                assert name.startswith("bagbot.simulator") or name == "bagbot.domain.errors"
