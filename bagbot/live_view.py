@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import MutableMapping
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,6 +18,7 @@ from bagbot.domain.order import Order
 from bagbot.trading.journal_records import Entry
 
 ROWS_MAX: Final = 15
+AVERAGE_SHOWN: Final = Decimal("0.00000001")
 _SECRET_FIELDS: Final = frozenset({"secret", "api_secret", "signature", "token", "api_key"})
 
 
@@ -56,7 +58,11 @@ class LiveView:
         system.executor.listen(self._show)
         if self._console.is_terminal:
             self._title = f"bagbot · {system.account} · Ctrl-C stops"
-            self._live = Live(self._table(), console=self._console, auto_refresh=False)
+            # Drawn by a thread a few times a second: drawing takes milliseconds, and no order
+            # may wait for them.
+            self._live = Live(
+                get_renderable=self._table, console=self._console, refresh_per_second=4
+            )
             self._live.start()
 
     def _show(self, order: Order, entry: Entry) -> None:
@@ -66,16 +72,14 @@ class LiveView:
             return  # Several facts that came at once were shown with the first.
         while len(self._orders) > ROWS_MAX:
             del self._orders[next(iter(self._orders))]
-        if self._live is not None:
-            self._live.update(self._table(), refresh=True)
-        else:
+        if self._live is None:
             self._say(line_of(order))
 
     def _table(self) -> Table:
         table = Table(title=self._title, expand=True)
         for name in ("order", "what", "status", "filled", "average", "why"):
             table.add_column(name, overflow="fold")
-        for order in self._orders.values():
+        for order in tuple(self._orders.values()):
             table.add_row(*_cells(order))
         return table
 
@@ -102,20 +106,26 @@ def first_alert(system: System) -> str:
 
 def line_of(order: Order) -> str:
     """Return one plain line that says how an order stands."""
-    return "  ".join(cell for cell in _cells(order) if cell)
+    order_id, what, status, filled, average, why = _cells(order)
+    traded = f"{filled} at {average}" if average else ""
+    return "  ".join(cell for cell in (order_id, what, status, traded, why) if cell)
 
 
-def _cells(order: Order) -> tuple[str, ...]:
+def _cells(order: Order) -> tuple[str, str, str, str, str, str]:
     request, average = order.intent.request, order.average
-    price = f" at {request.price:f}" if request.price is not None else ""
+    price = "" if request.price is None else f" at {_plain(request.price)}"
     return (
         order.id,
-        f"{request.side.value} {request.amount:f} {request.symbol} {request.type.value}{price}",
+        f"{request.side} {_plain(request.amount)} {request.symbol} {request.type}{price}",
         order.status.value,
-        f"filled {order.filled:f}" if order.filled else "",
-        f"average {average:.8g}" if average is not None else "",
+        _plain(order.filled) if order.filled else "",
+        "" if average is None else _plain(average.quantize(AVERAGE_SHOWN)),
         order.reason or order.intent.note,
     )
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
 
 
 def configure_logging(write: Any) -> None:  # noqa: ANN401 - any callable that takes a line.

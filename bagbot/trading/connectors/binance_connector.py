@@ -89,6 +89,8 @@ class BinanceConnector(CcxtConnector):
     ) -> None:
         self._recv_window_ms = recv_window_ms
         self._futures = futures
+        # On futures a cancel has no id of its own, and the order keeps its.
+        self.cancel_id_param = None if futures else "newClientOrderId"
         self._asked_base_url = base_url
         self._clock = ServerClock()
         self._measuring = asyncio.Lock()
