@@ -53,6 +53,8 @@ async def run(
     SIGINT and SIGTERM stop it in order: no new orders, what is in flight is awaited. Raises
     ConfigError, JournalError or ExchangeError when it cannot start.
     """
+    # The journal's thread waits this long for a busy loop; Python's own 5 ms is ten flushes.
+    sys.setswitchinterval(0.0005)
     home = Home(settings.home)
     secret = settings.webhook_secret
     webhook_secret = secret.get_secret_value() if secret else home.secret("webhook_secret")

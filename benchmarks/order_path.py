@@ -50,14 +50,14 @@ def main() -> None:
 async def measure(folder: Path, *, quick: bool) -> None:
     rounds, each, burst = (3, 40, 160) if quick else (15, 100, 1600)
     exchange, bare, engine = free_port(), free_port(), free_port()
-    spans_file = folder / "spans.json"
+    timelines_file = folder / "timelines.json"
     environment = {
         **os.environ,
         "BINANCE_BASE_URL": f"http://127.0.0.1:{exchange}",
         "BINANCE_API_KEY": KEY,
         "BINANCE_API_SECRET": SECRET,
         "BENCH_SECRET": WEBHOOK_SECRET,
-        "BENCH_SPANS": str(spans_file),
+        "BENCH_TIMELINES": str(timelines_file),
         "BAGBOT_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "BAGBOT_HOME": str(folder / "home"),
         "BAGBOT_API__PORT": str(engine),
@@ -90,9 +90,10 @@ async def measure(folder: Path, *, quick: bool) -> None:
             for _ in range(1 if quick else 3):
                 for name, url in targets.items():
                     rates[name].append(await at_once(http, url, burst))
-            accepted = await acceptances(http, urls[0])
-    report(sent, rates, accepted, burst)
-    report_spans(json.loads(spans_file.read_text()))
+            requests = await accepted_requests(http, urls[0])
+    report(sent, rates, {i: request["accepted"] for i, request in requests.items()})
+    flat = list(itertools.chain.from_iterable(sent["bagbot"]))
+    report_timelines(json.loads(timelines_file.read_text()), flat, requests)
 
 
 # ------------------------------------------------------------------ the load
@@ -155,11 +156,15 @@ async def at_once(http: aiohttp.ClientSession, url: str, count: int) -> tuple[in
     return began, ids
 
 
-async def acceptances(http: aiohttp.ClientSession, url: str) -> dict[str, int]:
+async def accepted_requests(http: aiohttp.ClientSession, url: str) -> dict[str, dict[str, int]]:
+    """Return when the exchange received and accepted each order, by its client order id."""
     async with http.get(f"{url}/admin/requests") as response:
         requests = await response.json()
     return {
-        request["client_order_id"]: request["accepted_monotonic_ns"]
+        request["client_order_id"]: {
+            "received": request["received_monotonic_ns"],
+            "accepted": request["accepted_monotonic_ns"],
+        }
         for request in requests
         if request["accepted_monotonic_ns"] is not None
     }
@@ -172,7 +177,6 @@ def report(
     sent: dict[str, list[list[tuple[int, int, str]]]],
     rates: dict[str, list[tuple[int, list[str]]]],
     accepted: dict[str, int],
-    burst: int,
 ) -> None:
     print(f"\n{'':22} {'to accepted, us':>24} {'to answered, us':>24}   alerts/s")
     print(f"{'':22} {'p50':>12} {'p99':>11} {'p50':>12} {'p99':>11}   (16 at once)")
@@ -204,65 +208,76 @@ def percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
 
 
-def report_spans(spans: dict[str, list[int]]) -> None:
-    print("\nwhere bagbot's time goes, one alert at a time (us, p50):")
-    for name, values in spans.items():
-        print(f"  {statistics.median(values) / 1000:8.0f}  {name}")
+def report_timelines(
+    timelines: dict[str, list[int]],
+    sent: list[tuple[int, int, str]],
+    requests: dict[str, dict[str, int]],
+) -> None:
+    """Print where the time goes, as medians of the steps between the marks of each alert."""
+    steps = [
+        "the alert's way in: socket, HTTP, JSON, secret, fields, identity",
+        "the decision: plan, risk gate, reservation, client order id, record",
+        "the journal: thread, commit, flush, back",
+        "the executor: from durable to the connector",
+        "the order's way to the exchange: fields, signature, aiohttp, socket, HTTP",
+        "the exchange: signature, filters, matching, its own record",
+    ]
+    rows = []
+    for began, _, client_order_id in sent:
+        marks = timelines.get(client_order_id)
+        request = requests.get(client_order_id)
+        if marks and request:
+            points = [began, *marks, request["received"], request["accepted"]]
+            rows.append([after - before for before, after in itertools.pairwise(points)])
+    print(f"\nwhere bagbot's time goes, alert sent to order accepted (us, p50 of {len(rows)}):")
+    for number, name in enumerate(steps):
+        print(f"  {statistics.median(row[number] for row in rows) / 1000:6.0f}  {name}")
 
 
 # ------------------------------------------------------------- the processes
 
 
 def run_engine_with_stopwatches() -> None:
-    """Run `bagbot run` on the given exchange, noting how long the parts of the path take."""
+    """Run `bagbot run` on the given exchange, marking when each order passes each point."""
     from bagbot import cli
     from bagbot.storage.sqlite_journal import SqliteJournal
-    from bagbot.trading.connectors.binance_connector import BinanceConnector
     from bagbot.trading.order_executor import OrderExecutor
-    from bagbot.trading.risk_manager import RiskManager
 
-    parts: list[tuple[type, str, str]] = [
-        (OrderExecutor, "decide", "alert known, judged and on disk (decide: the three below)"),
-        (RiskManager, "check", "risk gate"),
-        (SqliteJournal, "append", "journal: commit and flush, with the way to its thread and back"),
-        (BinanceConnector, "create_order", "connector: sign, send, exchange, parse"),
-    ]
-    spans: dict[str, list[int]] = {}
-    for owner, method, name in parts:
+    timelines: dict[str, list[int]] = {}
+    current: list[int] = []
+
+    def marking(owner: type, method: str, *, begins: bool) -> None:
         original = getattr(owner, method)
-        setattr(owner, method, timed(original, spans.setdefault(name, [])))
+
+        @functools.wraps(original)
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            if begins:
+                current.clear()
+            current.append(time.monotonic_ns())
+            return original(*args, **kwargs)
+
+        setattr(owner, method, marked)
+
+    send = OrderExecutor._send
+
+    @functools.wraps(send)
+    async def sending(self: Any, request: Any) -> Any:
+        # Marks of alerts that overlap are of no use: three it must be, and this is the third.
+        if len(current) == 3:
+            timelines[request.client_order_id] = [*current, time.monotonic_ns()]
+        return await send(self, request)
+
+    marking(OrderExecutor, "decide", begins=True)
+    marking(SqliteJournal, "append", begins=False)
+    marking(OrderExecutor, "_stopped_meanwhile", begins=False)
+    OrderExecutor._send = sending  # type: ignore[method-assign]
     try:
         sys.argv = ["bagbot", "run", "--account", "testnet"]
         cli.main()
     except SystemExit:
         pass
     finally:
-        kept = {name: values[20:130] for name, values in spans.items()}
-        Path(os.environ["BENCH_SPANS"]).write_text(json.dumps(kept))
-
-
-def timed(function: Any, spans: list[int]) -> Any:
-    if asyncio.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def stopwatch_async(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter_ns()
-            try:
-                return await function(*args, **kwargs)
-            finally:
-                spans.append(time.perf_counter_ns() - began)
-
-        return stopwatch_async
-
-    @functools.wraps(function)
-    def stopwatch(*args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter_ns()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            spans.append(time.perf_counter_ns() - began)
-
-    return stopwatch
+        Path(os.environ["BENCH_TIMELINES"]).write_text(json.dumps(timelines))
 
 
 @contextlib.contextmanager

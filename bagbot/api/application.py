@@ -1,6 +1,7 @@
 """The web application: routes, guards and problems put together."""
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from bagbot import __version__
 from bagbot.api import control_routes, order_routes, problems, tradingview_routes
@@ -23,6 +24,11 @@ def application(system: ApiSystem) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.system = system
+    # Alerts are served by a plain route ahead of FastAPI's own, which stays for the API's page:
+    # solving no dependencies halves what the framework costs an alert (103 to 56 microseconds).
+    app.router.routes.insert(
+        0, Route(tradingview_routes.PATH, tradingview_routes.receive_alert, methods=["POST"])
+    )
     app.include_router(order_routes.router)
     app.include_router(control_routes.router)
     app.include_router(tradingview_routes.router)

@@ -37,6 +37,7 @@ from bagbot.trading.submission import Submission, View
 
 logger = structlog.get_logger(__name__)
 
+PATH: Final = "/webhooks/tradingview"
 ALERT_BYTES_MAX: Final = 8 * 1024
 _EXAMPLE: Final = (
     '{"secret": "...", "ticker": "{{ticker}}", "action": "{{strategy.order.action}}", '
@@ -58,7 +59,7 @@ class _PositionUnknownError(BagbotError):
 
 
 @router.post(
-    "/webhooks/tradingview",
+    PATH,
     response_model=schemas.AlertAnswer,
     summary="Take an alert",
     responses=schemas.problems(400, 401, 413, 503),

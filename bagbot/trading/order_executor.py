@@ -56,7 +56,6 @@ from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
     ExchangeOrder,
     IExchangeConnector,
-    SendOrder,
     StreamLost,
     StreamOpened,
 )
@@ -387,16 +386,16 @@ class OrderExecutor:
         order_id = known.order_id or ""
         self._in_flight.add(order_id)
         try:
-            send = await self._prepared(request)
             if not await self._is_durable(written, known):
                 return
-            if order_id:
-                # After the send: nobody who watches may delay an order.
-                asyncio.get_running_loop().call_soon(self._publish, order_id, entries)
+            # The order goes first: who waits for the record, or watches, is told two rounds of
+            # the loop later, when its last bytes are out (on Python 3.11 aiohttp needs one more).
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._tell, known, entries)
             if request is None:
                 return
             event = self._stopped_meanwhile(order_id)
-            told = await self._send(request, send) if event is None else event
+            told = await self._send(request) if event is None else event
             if isinstance(told, ExchangeOrder):
                 await self._learn_told(order_id, told)
             else:
@@ -419,29 +418,19 @@ class OrderExecutor:
             known.durable.set_exception(error)
             known.durable.exception()  # It may be nobody waits for it; then it is no news.
             return False
-        known.durable.set_result(None)
         return True
 
-    async def _prepared(self, request: OrderRequest | None) -> SendOrder | Exception | None:
-        """Make the order ready to be sent while the disk is at work."""
-        await asyncio.sleep(0)
-        if request is None:
-            return None
-        try:
-            return self._connector.prepare_order(request.to_payload())
-        except Exception as error:  # noqa: BLE001 - it is judged where the order is sent.
-            return error
+    def _tell(self, known: Known, entries: Sequence[Entry]) -> None:
+        assert known.durable is not None
+        known.durable.set_result(None)
+        if known.order_id:
+            self._publish(known.order_id, entries)
 
-    async def _send(
-        self, request: OrderRequest, send: SendOrder | Exception | None
-    ) -> ExchangeOrder | OrderEvent:
+    async def _send(self, request: OrderRequest) -> ExchangeOrder | OrderEvent:
         """Send once. Whatever is not understood afterwards is an unknown outcome."""
-        assert send is not None
         try:
-            if isinstance(send, Exception):
-                raise send
             async with asyncio.timeout(self._settings.send_timeout_s):
-                told: object = await send()
+                told: object = await self._connector.create_order(request.to_payload())
             if isinstance(told, Mapping):
                 told = ExchangeOrder.from_ccxt(told, request)
             if isinstance(told, ExchangeOrder):
