@@ -16,6 +16,7 @@ async def exchange(simulator):
         {
             "apiKey": KEY,
             "secret": SECRET,
+            "enableRateLimit": False,
             "options": {
                 "defaultType": "spot",
                 "fetchCurrencies": False,

@@ -1,0 +1,474 @@
+"""Binance's requests read into commands, without any I/O: bytes, parameters, signatures, times.
+
+A signature is checked over the raw bytes received, which is right both for requests that are
+percent-encoded before signing and for older ones. REST signs the query and the body as sent; the
+WebSocket API signs its parameters sorted by name, not encoded.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+from bagbot.simulator.amounts import amount_from_text
+from bagbot.simulator.binance_errors import (
+    INVALID_ORDER_TYPE,
+    INVALID_SIDE,
+    INVALID_SYMBOL,
+    INVALID_TIME_IN_FORCE,
+    BinanceError,
+    bad_signature,
+    duplicate_parameter,
+    either_missing,
+    illegal_characters,
+    invalid_data,
+    invalid_json,
+    not_required,
+    parameter_empty,
+    parameter_missing,
+    timestamp_ahead,
+    timestamp_outside_window,
+    too_much_precision,
+    unread_parameters,
+)
+from bagbot.simulator.orders import (
+    CancelOrder,
+    OrderStatus,
+    OrderType,
+    PlaceOrder,
+    TimeInForce,
+)
+
+NUMBER = "^([0-9]{1,20})(\\.[0-9]{1,20})?$"
+INTEGER = "^[0-9]{1,20}$"
+SYMBOL = "^[\\w\\-._&&[^a-z]]{1,50}$"
+CLIENT_ORDER_ID = "^[\\.A-Z\\:/a-z0-9_-]{1,36}$"
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+_INTEGER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_SYMBOL = re.compile(r"(?:(?![a-z])[\w\-.]){1,50}")
+_CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}", re.ASCII)
+
+_AUTHENTICATION = frozenset({"timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits"})
+_RECEIVE_WINDOW_DEFAULT = "5000"
+_RECEIVE_WINDOW_MAX_US = 60_000_000
+_AHEAD_MAX_US = 1_000_000
+# A timestamp with more digits than this is in microseconds.
+_MILLISECONDS_MAX = 10**14
+
+_UNSUPPORTED_TYPES = {
+    "STOP_LOSS": "Stop loss orders are not supported for this symbol.",
+    "STOP_LOSS_LIMIT": "Stop loss limit orders are not supported for this symbol.",
+    "TAKE_PROFIT": "Take profit orders are not supported for this symbol.",
+    "TAKE_PROFIT_LIMIT": "Take profit limit orders are not supported for this symbol.",
+}
+_PREVENTION_MODES = (
+    "EXPIRE_TAKER",
+    "EXPIRE_MAKER",
+    "EXPIRE_BOTH",
+    "DECREMENT",
+    "TRANSFER",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """A request's parameters, the bytes its signature covers, and the signature."""
+
+    parameters: Mapping[str, str]
+    signed_bytes: bytes
+    signature: str | None
+
+
+def read_http(query: bytes, body: bytes) -> WireRequest:
+    """Return a REST request as read from its query string and form body.
+
+    A name in both places counts as in the query. Raises BinanceError.
+    """
+    in_query = _pairs(query)
+    parameters = _pairs(body) | in_query
+    signature = parameters.pop("signature", None)
+    return WireRequest(parameters, _unsigned(query) + _unsigned(body), signature)
+
+
+def read_websocket(params: Mapping[str, object]) -> WireRequest:
+    """Return a WebSocket API request as read from its `params`."""
+    parameters = {name: _json_text(value) for name, value in params.items()}
+    signature = parameters.pop("signature", None)
+    signed = "&".join(f"{name}={value}" for name, value in sorted(parameters.items()))
+    return WireRequest(parameters, signed.encode("utf-8", "surrogatepass"), signature)
+
+
+class JsonNumber(str):
+    """A number as the sender wrote it: that text is what was signed."""
+
+    __slots__ = ()
+
+
+def read_json(text: str) -> object:
+    """Return parsed JSON with every number as its own text.
+
+    Raises BinanceError when the text is no JSON, or nested beyond reason.
+    """
+    try:
+        value: object = json.loads(
+            text, parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise invalid_json() from error
+    return value
+
+
+def signature_of(secret: str, signed_bytes: bytes) -> str:
+    """Return the HMAC-SHA256 signature in hexadecimal."""
+    return hmac.new(secret.encode(), signed_bytes, hashlib.sha256).hexdigest()
+
+
+def check_signature(secret: str, request: WireRequest) -> None:
+    """Raise BinanceError unless the request is signed with `secret`."""
+    if not request.signature:
+        raise parameter_missing("signature")
+    expected = signature_of(secret, request.signed_bytes)
+    sent = request.signature.lower().encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(expected.encode(), sent):
+        raise bad_signature()
+
+
+def check_time(parameters: Mapping[str, str], now_ns: int) -> None:
+    """Raise BinanceError unless `timestamp` is recent enough and not from the future."""
+    sent = parameters.get("timestamp", "")
+    if not sent:
+        raise parameter_missing("timestamp")
+    if not _INTEGER.fullmatch(sent):
+        raise illegal_characters("timestamp", INTEGER)
+    timestamp_us = int(sent) if int(sent) > _MILLISECONDS_MAX else int(sent) * 1_000
+    window_us = _receive_window_us(parameters.get("recvWindow", _RECEIVE_WINDOW_DEFAULT))
+    now_us = now_ns // 1_000
+    if timestamp_us >= now_us + _AHEAD_MAX_US:
+        raise timestamp_ahead()
+    if now_us - timestamp_us > window_us:
+        raise timestamp_outside_window()
+
+
+def _receive_window_us(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise illegal_characters("recvWindow", NUMBER)
+    window_us = Decimal(text) * 1_000
+    if window_us != window_us.to_integral_value():
+        raise too_much_precision("recvWindow")
+    if window_us > _RECEIVE_WINDOW_MAX_US:
+        raise BinanceError(-1131, "recvWindow must be less than 60000")
+    return int(window_us)
+
+
+_Choice = TypeVar("_Choice")
+
+
+class Parameters:
+    """The parameters of one request, read one by one; those nobody read are an error."""
+
+    def __init__(self, values: Mapping[str, str], symbols: Iterable[str]) -> None:
+        self._values = values
+        self._symbols = symbols
+        self._read = set(_AUTHENTICATION)
+
+    def finish(self) -> None:
+        """Raise BinanceError if something was sent that this request does not take."""
+        unread = [name for name in self._values if name not in self._read]
+        if unread:
+            sent_count = len(self._values)
+            raise unread_parameters(sent_count - len(unread), sent_count)
+
+    def optional(self, name: str) -> str | None:
+        """Return a parameter's text, or None if it was not sent."""
+        self._read.add(name)
+        value = self._values.get(name)
+        if value == "":
+            raise parameter_empty(name)
+        return value
+
+    def mandatory(self, name: str) -> str:
+        """Return a parameter's text."""
+        self._read.add(name)
+        value = self._values.get(name)
+        if not value:
+            raise parameter_missing(name)
+        return value
+
+    def forbid(self, *names: str) -> None:
+        """Raise BinanceError for a parameter that this kind of order must not have."""
+        for name in names:
+            if name in self._values:
+                raise not_required(name)
+
+    def symbol(self) -> str:
+        """Return the mandatory symbol, which exists."""
+        return self._checked_symbol(self.mandatory("symbol"))
+
+    def optional_symbol(self) -> str | None:
+        """Return the symbol, which exists, or None."""
+        value = self.optional("symbol")
+        return None if value is None else self._checked_symbol(value)
+
+    def symbol_list(self) -> list[str] | None:
+        """Return the symbols asked for by `symbol` or `symbols`, or None when all are meant."""
+        one = self.optional_symbol()
+        many = self.optional("symbols")
+        if one is not None and many is not None:
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
+        if many is None:
+            return None if one is None else [one]
+        try:
+            names = read_json(many)
+        except BinanceError as error:
+            raise invalid_json("symbols") from error
+        if not isinstance(names, list) or not names or any(type(n) is not str for n in names):
+            raise invalid_json("symbols")
+        if len(set(names)) != len(names):
+            raise BinanceError(-1151, "Symbol is present multiple times in the list.")
+        return [self._checked_symbol(name) for name in names]
+
+    def integer(self, name: str) -> int | None:
+        """Return a whole number, or None if it was not sent."""
+        value = self.optional(name)
+        if value is None:
+            return None
+        if not _INTEGER.fullmatch(value):
+            raise illegal_characters(name, INTEGER)
+        number = int(value)
+        if number >= 2**63:
+            raise BinanceError(-1108, f"Parameter '{name}' overflowed.")
+        return number
+
+    def time_ms(self, name: str) -> int | None:
+        """Return a time in milliseconds, whether it was sent in milli- or microseconds."""
+        value = self.integer(name)
+        return value // 1_000 if value is not None and value > _MILLISECONDS_MAX else value
+
+    def limit(self, default: int, maximum: int) -> int:
+        """Return how many rows are wanted; more than the maximum is cut to it."""
+        value = self.integer("limit")
+        if value is None:
+            return default
+        if value == 0:
+            raise invalid_data("limit")
+        return min(value, maximum)
+
+    def amount(self, name: str, *, error: str) -> int:
+        """Return a mandatory amount above zero in 1e-8; zero is refused with the text `error`."""
+        value = self.mandatory(name)
+        if not _NUMBER.fullmatch(value):
+            raise illegal_characters(name, NUMBER)
+        try:
+            amount = amount_from_text(value)
+        except ValueError as failure:
+            raise too_much_precision(name) from failure
+        if amount == 0:
+            raise BinanceError(-1013, error)
+        return amount
+
+    def choice(self, name: str, choices: Mapping[str, _Choice], error: tuple[int, str]) -> _Choice:
+        """Return what the mandatory text stands for; anything unknown is refused with `error`."""
+        value = self.mandatory(name)
+        if value not in choices:
+            raise BinanceError(*error)
+        return choices[value]
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return a flag."""
+        value = self.optional(name)
+        if value is None:
+            return default
+        if value.lower() not in ("true", "false"):
+            raise invalid_data(name)
+        return value.lower() == "true"
+
+    def client_order_id(self, name: str) -> str | None:
+        """Return a client order id of legal form, or None if it was not sent."""
+        value = self.optional(name)
+        if value is not None and not _CLIENT_ORDER_ID.fullmatch(value):
+            raise illegal_characters(name, CLIENT_ORDER_ID)
+        return value
+
+    def _checked_symbol(self, value: str) -> str:
+        if not _SYMBOL.fullmatch(value):
+            raise illegal_characters("symbol", SYMBOL)
+        if value not in self._symbols:
+            raise BinanceError(*INVALID_SYMBOL)
+        return value
+
+
+def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
+    """Return the order that the parameters describe. Raises BinanceError."""
+    symbol = parameters.symbol()
+    is_buy = parameters.choice("side", {"BUY": True, "SELL": False}, INVALID_SIDE)
+    kind = _order_type(parameters)
+    _refuse_unsupported(parameters)
+    price = quantity = quote_quantity = 0
+    time_in_force = TimeInForce.GTC
+    if kind is OrderType.MARKET:
+        parameters.forbid("timeInForce", "price")
+        quantity, quote_quantity = _market_quantities(parameters)
+    else:
+        parameters.forbid("quoteOrderQty")
+        if kind is OrderType.LIMIT:
+            time_in_force = parameters.choice(
+                "timeInForce",
+                {choice.value: choice for choice in TimeInForce},
+                INVALID_TIME_IN_FORCE,
+            )
+        else:
+            parameters.forbid("timeInForce")
+        quantity = parameters.amount("quantity", error="Invalid quantity.")
+        price = parameters.amount("price", error="Invalid price.")
+    strategy_type = parameters.integer("strategyType")
+    if strategy_type is not None and strategy_type < 1_000_000:
+        raise BinanceError(-1134, "`strategyType` was less than 1000000.")
+    return PlaceOrder(
+        account_id=account_id,
+        symbol=symbol,
+        is_buy=is_buy,
+        type=kind,
+        time_in_force=time_in_force,
+        price=price,
+        quantity=quantity,
+        quote_quantity=quote_quantity,
+        client_order_id=parameters.client_order_id("newClientOrderId") or "",
+        strategy_id=parameters.integer("strategyId"),
+        strategy_type=strategy_type,
+    )
+
+
+def read_response_type(parameters: Parameters, kind: OrderType) -> str:
+    """Return ACK, RESULT or FULL, with the default of the order's type."""
+    value = parameters.optional("newOrderRespType")
+    if value is None:
+        return "ACK" if kind is OrderType.LIMIT_MAKER else "FULL"
+    if value not in ("ACK", "RESULT", "FULL"):
+        raise invalid_data("newOrderRespType")
+    return value
+
+
+def read_cancel(parameters: Parameters, account_id: int) -> CancelOrder:
+    """Return the cancellation that the parameters describe. Raises BinanceError."""
+    symbol = parameters.symbol()
+    order_id, client_order_id = read_order_reference(parameters)
+    restriction = parameters.optional("cancelRestrictions")
+    restrictions = {
+        None: None,
+        "ONLY_NEW": OrderStatus.NEW,
+        "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
+    }
+    if restriction not in restrictions:
+        raise BinanceError(
+            -1145,
+            "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.",
+        )
+    return CancelOrder(
+        account_id=account_id,
+        symbol=symbol,
+        order_id=order_id,
+        client_order_id=client_order_id,
+        cancel_id=parameters.client_order_id("newClientOrderId") or "",
+        restriction=restrictions[restriction],
+    )
+
+
+def read_order_reference(parameters: Parameters) -> tuple[int | None, str | None]:
+    """Return the order's id and client id as sent, at least one of them."""
+    order_id = parameters.integer("orderId")
+    client_order_id = parameters.client_order_id("origClientOrderId")
+    if order_id is None and client_order_id is None:
+        raise either_missing("orderId", "origClientOrderId")
+    return order_id, client_order_id
+
+
+def _order_type(parameters: Parameters) -> OrderType:
+    value = parameters.mandatory("type")
+    if value in _UNSUPPORTED_TYPES:
+        raise BinanceError(-1013, _UNSUPPORTED_TYPES[value])
+    try:
+        return OrderType(value)
+    except ValueError as error:
+        raise BinanceError(*INVALID_ORDER_TYPE) from error
+
+
+def _refuse_unsupported(parameters: Parameters) -> None:
+    parameters.forbid("stopPrice", "trailingDelta")
+    if parameters.optional("icebergQty") is not None:
+        raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
+    mode = parameters.optional("selfTradePreventionMode")
+    if mode in _PREVENTION_MODES:
+        raise BinanceError(
+            -1013, "This symbol does not allow the specified self-trade prevention mode."
+        )
+    if mode not in (None, "NONE"):
+        raise invalid_data("selfTradePreventionMode")
+
+
+def _market_quantities(parameters: Parameters) -> tuple[int, int]:
+    has_quantity = parameters.optional("quantity") is not None
+    has_quote_quantity = parameters.optional("quoteOrderQty") is not None
+    if has_quantity and has_quote_quantity:
+        raise not_required("quoteOrderQty")
+    if has_quantity:
+        return parameters.amount("quantity", error="Invalid quantity."), 0
+    if has_quote_quantity:
+        return 0, parameters.amount("quoteOrderQty", error="Invalid quote order qty.")
+    raise either_missing("quantity", "quoteOrderQty")
+
+
+def _pairs(encoded: bytes) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in encoded.split(b"&"):
+        if not part:
+            continue
+        name_bytes, _, value_bytes = part.partition(b"=")
+        name, value = _decoded(name_bytes), _decoded(value_bytes)
+        if name in pairs:
+            raise duplicate_parameter()
+        pairs[name] = value
+    return pairs
+
+
+def _decoded(encoded: bytes) -> str:
+    try:
+        return unquote_to_bytes(encoded.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError as error:
+        raise BinanceError(-1100, "Illegal characters found in a parameter.") from error
+
+
+def _unsigned(encoded: bytes) -> bytes:
+    if b"signature=" not in encoded:
+        return encoded
+    return b"&".join(part for part in encoded.split(b"&") if not part.startswith(b"signature="))
+
+
+def _json_text(value: object) -> str:
+    """Return a parameter as it is written in JSON, which is what clients sign; text is bare."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _plain_json(value)
+
+
+def _plain_json(value: object) -> str:
+    """Return a list or an object as compact JSON, its numbers as they were sent."""
+    if isinstance(value, JsonNumber):
+        return str(value)
+    if isinstance(value, list):
+        return "[" + ",".join(_plain_json(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(k)}:{_plain_json(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _refuse_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")

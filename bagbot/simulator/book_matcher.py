@@ -1,0 +1,210 @@
+"""A price-time order book: the better price first, at one price the earlier order first.
+
+A trade happens at the resting order's price. The book only plans and books matches; who pays
+what is the exchange's business. A level is an ordered dict, so adding, cancelling and taking the
+first order cost the same however long the queue is; prices are one sorted list per side.
+"""
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bagbot.simulator.amounts import ONE, quote_amount
+from bagbot.simulator.orders import MARKET_ACCOUNT, Order, OrderType, TimeInForce
+
+
+class Match(NamedTuple):
+    """A resting order that will trade, how much of it, and at what price."""
+
+    maker: Order
+    price: int
+    quantity: int
+
+
+class Plan(NamedTuple):
+    """The matches an incoming order would have, and what finds no counterpart at its price."""
+
+    matches: list[Match]
+    missing: int = 0
+    is_stopped_by_range: bool = False
+
+
+class _Level:
+    __slots__ = ("orders", "quantity")
+
+    def __init__(self) -> None:
+        self.orders: OrderedDict[int, Order] = OrderedDict()
+        self.quantity = 0
+
+
+class _Side:
+    """One side of the book. A key is the price, negated for asks: the best key is the last."""
+
+    __slots__ = ("keys", "levels", "sign")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        self.keys: list[int] = []
+        self.levels: dict[int, _Level] = {}
+
+    def add(self, order: Order) -> None:
+        key = order.price * self.sign
+        level = self.levels.get(key)
+        if level is None:
+            level = self.levels[key] = _Level()
+            insort(self.keys, key)
+        level.orders[order.order_id] = order
+        level.quantity += order.remaining
+
+    def remove(self, order: Order) -> None:
+        key = order.price * self.sign
+        level = self.levels[key]
+        del level.orders[order.order_id]
+        level.quantity -= order.remaining
+        if not level.orders:
+            del self.levels[key]
+            del self.keys[bisect_left(self.keys, key)]
+
+    def best(self) -> tuple[int, int] | None:
+        if not self.keys:
+            return None
+        key = self.keys[-1]
+        return key * self.sign, self.levels[key].quantity
+
+    def depth(self, level_count_max: int) -> list[tuple[int, int]]:
+        return [
+            (key * self.sign, self.levels[key].quantity)
+            for key in self.keys[: -level_count_max - 1 : -1]
+        ]
+
+    def orders(self) -> Iterator[Order]:
+        for key in reversed(self.keys):
+            yield from self.levels[key].orders.values()
+
+
+class Book:
+    """The open orders of one symbol, users' and the market's own side by side."""
+
+    def __init__(self) -> None:
+        self._bids = _Side(1)
+        self._asks = _Side(-1)
+        self._quotes: dict[int, Order] = {}
+        self._next_quote_id = -1
+        # Inclusive prices inside which anything may trade; None where there is no such rule.
+        self.price_range: tuple[int, int] | None = None
+
+    @property
+    def quote_count(self) -> int:
+        """Return how many of the market's own orders are left on the book."""
+        return len(self._quotes)
+
+    def best_bid(self) -> tuple[int, int] | None:
+        """Return price and quantity of the best bid."""
+        return self._bids.best()
+
+    def best_ask(self) -> tuple[int, int] | None:
+        """Return price and quantity of the best ask."""
+        return self._asks.best()
+
+    def bids(self, level_count_max: int) -> list[tuple[int, int]]:
+        """Return (price, quantity) per level, best first."""
+        return self._bids.depth(level_count_max)
+
+    def asks(self, level_count_max: int) -> list[tuple[int, int]]:
+        """Return (price, quantity) per level, best first."""
+        return self._asks.depth(level_count_max)
+
+    def makers(self, *, taker_is_buy: bool) -> Iterator[Order]:
+        """Yield the resting orders a taker meets, in the order it meets them."""
+        return (self._asks if taker_is_buy else self._bids).orders()
+
+    def rest(self, order: Order) -> None:
+        """Queue `order` behind what is already there at its price."""
+        (self._bids if order.is_buy else self._asks).add(order)
+
+    def remove(self, order: Order) -> None:
+        """Take `order` off the book."""
+        (self._bids if order.is_buy else self._asks).remove(order)
+
+    def plan(self, *, is_buy: bool, limit: int | None, quantity: int) -> Plan:
+        """Return the matches for `quantity`, no worse than `limit`. Nothing changes yet."""
+        matches: list[Match] = []
+        for maker in self.makers(taker_is_buy=is_buy):
+            if quantity == 0:
+                break
+            if limit is not None and (maker.price > limit if is_buy else maker.price < limit):
+                break
+            if not self._is_in_range(maker.price):
+                return Plan(matches, quantity, is_stopped_by_range=True)
+            taken = min(quantity, maker.remaining)
+            matches.append(Match(maker, maker.price, taken))
+            quantity -= taken
+        # What is priced beyond the range may not rest there either: nothing could ever reach it.
+        is_beyond = limit is not None and self._is_beyond_range(limit, is_buy=is_buy)
+        return Plan(matches, quantity, is_stopped_by_range=is_beyond and quantity > 0)
+
+    def plan_quote(self, *, is_buy: bool, quote_quantity: int, lot: int) -> Plan:
+        """Return the matches worth at most `quote_quantity`, in whole lots."""
+        matches: list[Match] = []
+        affordable = 0
+        for maker in self.makers(taker_is_buy=is_buy):
+            affordable = quote_quantity * ONE // maker.price // lot * lot
+            if affordable == 0 or not self._is_in_range(maker.price):
+                break
+            taken = min(affordable, maker.remaining)
+            matches.append(Match(maker, maker.price, taken))
+            quote_quantity -= quote_amount(price=maker.price, quantity=taken)
+            affordable -= taken
+        return Plan(matches, affordable)
+
+    def take(self, maker: Order, quantity: int) -> None:
+        """Reduce a resting order by what has traded; it leaves the book when nothing is left."""
+        side = self._bids if maker.is_buy else self._asks
+        if quantity == maker.remaining:
+            side.remove(maker)
+            maker.remaining = 0
+            if maker.account_id == MARKET_ACCOUNT:
+                del self._quotes[maker.order_id]
+            return
+        maker.remaining -= quantity
+        side.levels[maker.price * side.sign].quantity -= quantity
+
+    def withdraw_quotes(self) -> None:
+        """Take the market's own orders off the book."""
+        for quote in self._quotes.values():
+            self.remove(quote)
+        self._quotes.clear()
+
+    def place_quotes(
+        self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]
+    ) -> None:
+        """Add the market's own orders, given as (price, quantity) per side.
+
+        They do not match: the caller has made way for them. On a bar without any range both
+        sides stand at its one price.
+        """
+        for is_buy, levels in ((True, bids), (False, asks)):
+            for price, quantity in levels:
+                quote = Order(
+                    order_id=self._next_quote_id,
+                    account_id=MARKET_ACCOUNT,
+                    symbol=symbol,
+                    is_buy=is_buy,
+                    type=OrderType.LIMIT,
+                    time_in_force=TimeInForce.GTC,
+                    price=price,
+                    quantity=quantity,
+                    remaining=quantity,
+                )
+                self._next_quote_id -= 1
+                self._quotes[quote.order_id] = quote
+                self.rest(quote)
+
+    def _is_in_range(self, price: int) -> bool:
+        return self.price_range is None or self.price_range[0] <= price <= self.price_range[1]
+
+    def _is_beyond_range(self, limit: int, *, is_buy: bool) -> bool:
+        if self.price_range is None:
+            return False
+        return limit > self.price_range[1] if is_buy else limit < self.price_range[0]

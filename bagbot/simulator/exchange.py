@@ -1,0 +1,533 @@
+"""The spot exchange itself: accounts, filters, ids, orders, trades and commissions.
+
+Deterministic and free of I/O: a command and a time go in, a result comes back and everything it
+changed waits in `take_changes`. A command that is refused changes nothing.
+
+Rounding: a trade moves price * quantity rounded down to 1e-8 of the quote asset, the same
+amount on both sides; a resting buy order locks the same product rounded up; a commission is a
+share of what is received, rounded down, in the asset received.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bagbot.simulator.amounts import (
+    commission_amount,
+    quote_amount,
+    quote_amount_ceiling,
+)
+from bagbot.simulator.book_matcher import Book, Match, Plan
+from bagbot.simulator.orders import (
+    MARKET_ACCOUNT,
+    CancelOrder,
+    CancelRefusedError,
+    Changes,
+    Execution,
+    ExpiryReason,
+    Order,
+    OrderEvent,
+    OrderRefusedError,
+    OrderStatus,
+    OrderType,
+    PlaceOrder,
+    Refusal,
+    TimeInForce,
+    TradePrint,
+)
+from bagbot.simulator.symbols import SymbolRules
+
+
+@dataclass(slots=True)
+class Balance:
+    """What an account owns of one asset."""
+
+    free: int = 0
+    locked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """An accepted order and what it traded at once."""
+
+    order: Order
+    executions: list[Execution]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on both clocks."""
+
+    time_ns: int
+    market_time_ms: int
+
+
+class Exchange:
+    """All accounts and all books."""
+
+    def __init__(
+        self,
+        symbols: Mapping[str, SymbolRules],
+        *,
+        maker_fee_ppm: int = 1_000,
+        taker_fee_ppm: int = 1_000,
+    ) -> None:
+        self.symbols = dict(symbols)
+        self.maker_fee_ppm = maker_fee_ppm
+        self.taker_fee_ppm = taker_fee_ppm
+        self.books = {symbol: Book() for symbol in self.symbols}
+        self.assets = list(
+            dict.fromkeys(
+                asset for rules in self.symbols.values() for asset in (rules.base, rules.quote)
+            )
+        )
+        self.balances: dict[int, dict[str, Balance]] = {}
+        self.fees: dict[str, int] = dict.fromkeys(self.assets, 0)
+        self.market_balances: dict[str, int] = dict.fromkeys(self.assets, 0)
+        # Filled from the market: the price that percent and notional filters are measured by.
+        self.reference_prices: dict[str, int] = {}
+        self.next_order_id = 1
+        self.next_event_id = 1
+        self.next_trade_ids: dict[str, int] = dict.fromkeys(self.symbols, 1)
+        self._open_by_id: dict[int, Order] = {}
+        self._open_by_client_id: dict[tuple[int, str, str], Order] = {}
+        self._open_counts: dict[tuple[int, str], int] = {}
+        self._changes = Changes()
+
+    # Accounts and look-ups.
+
+    def open_account(self, account_id: int, balances: Mapping[str, int]) -> None:
+        """Create an account that owns `balances`, and nothing of every other asset traded here."""
+        account = {asset: Balance() for asset in self.assets}
+        for asset, amount in balances.items():
+            account[asset] = Balance(free=amount)
+        self.balances[account_id] = account
+        for asset in account:
+            self._changes.balances[(account_id, asset)] = None
+
+    def restore(self, account_id: int, balances: Mapping[str, Balance]) -> None:
+        """Take over an account's balances as they were stored."""
+        self.balances[account_id] = {asset: Balance() for asset in self.assets} | dict(balances)
+
+    def restore_order(self, order: Order) -> None:
+        """Put an open order back on the book; its money is already locked."""
+        self._index(order)
+        self.books[order.symbol].rest(order)
+
+    def open_order(self, order_id: int) -> Order | None:
+        """Return the open order with this id."""
+        return self._open_by_id.get(order_id)
+
+    def open_order_by_client_id(
+        self, account_id: int, symbol: str, client_order_id: str
+    ) -> Order | None:
+        """Return the open order with this client id: there is at most one."""
+        return self._open_by_client_id.get((account_id, symbol, client_order_id))
+
+    def open_orders(self, account_id: int, symbol: str | None = None) -> list[Order]:
+        """Return the account's open orders, oldest first."""
+        return [
+            order
+            for order in self._open_by_id.values()
+            if order.account_id == account_id and symbol in (None, order.symbol)
+        ]
+
+    @property
+    def has_account_changes(self) -> bool:
+        """Return whether a user's order or money has changed since `take_changes`."""
+        return self._changes.is_durable
+
+    def take_changes(self) -> Changes:
+        """Return what has changed since the last call."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    # Commands of users.
+
+    def check(self, command: PlaceOrder) -> None:
+        """Raise OrderRefusedError if `place` would refuse the order now."""
+        self._plan(command)
+
+    def place(self, command: PlaceOrder, now: Moment) -> Placement:
+        """Accept an order, match it, and let what is left rest or expire.
+
+        Raises OrderRefusedError.
+        """
+        plan, lock = self._plan(command)
+        order = self._accept(command, plan, lock, now)
+        self._emit("NEW", order, now, is_on_book=True)
+        executions = [
+            execution
+            for match in plan.matches
+            for execution in self._trade(match, order, now)
+            if execution.order_id == order.order_id and not execution.is_maker
+        ]
+        self._finish_placing(order, plan, now)
+        return Placement(order, executions)
+
+    def cancel(self, command: CancelOrder, now: Moment) -> Order:
+        """Cancel an open order and return it.
+
+        Raises CancelRefusedError.
+        """
+        order = self._find_open(command)
+        if command.restriction not in (None, order.status):
+            raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
+        order.cancel_id = command.cancel_id or f"simcancel{self.next_event_id:012d}"
+        self.books[order.symbol].remove(order)
+        self._changes.books[order.symbol] = None
+        self._close(order, OrderStatus.CANCELED, now)
+        self._emit("CANCELED", order, now, is_on_book=False)
+        return order
+
+    # What the market does.
+
+    def market_moves(
+        self, symbol: str, price: int, price_range: tuple[int, int] | None, now: Moment
+    ) -> None:
+        """Move the market to `price`: it withdraws its quotes and trades with who is in its way.
+
+        Whoever bids at or above `price`, or asks at or below it, is filled at his own price, or
+        at the nearest price inside `price_range` when the market jumped over it.
+        """
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        book.price_range = price_range
+        self._changes.books[symbol] = None
+        for taker_is_buy in (False, True):
+            while True:
+                maker = next(book.makers(taker_is_buy=taker_is_buy), None)
+                if maker is None or (maker.price > price if taker_is_buy else maker.price < price):
+                    break
+                traded_price = maker.price
+                if price_range is not None:
+                    traded_price = min(max(traded_price, price_range[0]), price_range[1])
+                self._trade(Match(maker, traded_price, maker.remaining), None, now)
+
+    def market_quotes(
+        self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]
+    ) -> None:
+        """Replace the market's own quotes, given as (price, quantity) per side."""
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        book.place_quotes(symbol, bids, asks)
+        self._changes.books[symbol] = None
+
+    def market_prints(
+        self, symbol: str, *, price: int, quantity: int, buyer_is_maker: bool, time_ns: int
+    ) -> TradePrint:
+        """Record a trade of the market with itself and return it."""
+        trade = TradePrint(
+            self._take_trade_id(symbol), symbol, price, quantity, time_ns, buyer_is_maker
+        )
+        self._changes.prints.append(trade)
+        return trade
+
+    # Checking a new order.
+
+    def _plan(self, command: PlaceOrder) -> tuple[Plan, int]:
+        """Return the matches and the amount to lock, or raise OrderRefusedError."""
+        rules = self.symbols[command.symbol]
+        self._check_filters(command, rules)
+        key = (command.account_id, command.symbol, command.client_order_id)
+        if command.client_order_id and key in self._open_by_client_id:
+            raise OrderRefusedError(Refusal.DUPLICATE_ORDER)
+        book = self.books[command.symbol]
+        if command.quote_quantity:
+            plan = book.plan_quote(
+                is_buy=command.is_buy, quote_quantity=command.quote_quantity, lot=rules.lot
+            )
+            _check_quote_liquidity(plan, rules)
+        else:
+            limit = None if command.type is OrderType.MARKET else command.price
+            plan = book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity)
+        if command.type is OrderType.LIMIT_MAKER and plan.matches:
+            raise OrderRefusedError(Refusal.WOULD_TAKE)
+        if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
+            plan = Plan([], command.quantity)
+        lock = _amount_to_lock(command, plan)
+        asset = rules.quote if command.is_buy else rules.base
+        if self.balances[command.account_id][asset].free < lock:
+            raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
+        return plan, lock
+
+    def _check_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
+        if command.type is OrderType.MARKET:
+            self._check_market_filters(command, rules)
+            return
+        self._check_limit_filters(command, rules)
+        open_count = self._open_counts.get((command.account_id, command.symbol), 0)
+        if open_count >= rules.open_orders_max:
+            raise OrderRefusedError(Refusal.MAX_NUM_ORDERS)
+
+    def _check_limit_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
+        price = command.price
+        if not rules.price_min <= price <= rules.price_max or price % rules.tick:
+            raise OrderRefusedError(Refusal.PRICE_FILTER)
+        _check_lot(command.quantity, rules)
+        reference = self.reference_prices.get(command.symbol)
+        if reference is not None and not (
+            reference <= price * rules.price_divisor_down
+            and price <= reference * rules.price_multiplier_up
+        ):
+            raise OrderRefusedError(Refusal.PERCENT_PRICE_BY_SIDE)
+        _check_notional(quote_amount(price=price, quantity=command.quantity), rules)
+
+    def _check_market_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
+        if command.quote_quantity:
+            if command.quote_quantity < rules.notional_min:
+                raise OrderRefusedError(Refusal.NOTIONAL)
+            return
+        _check_lot(command.quantity, rules)
+        if command.quantity > rules.market_quantity_max:
+            raise OrderRefusedError(Refusal.MARKET_LOT_SIZE)
+        reference = self.reference_prices.get(command.symbol)
+        # Large market orders may exceed maxNotional: applyMaxToMarket is false everywhere.
+        if (
+            reference is not None
+            and quote_amount(price=reference, quantity=command.quantity) < rules.notional_min
+        ):
+            raise OrderRefusedError(Refusal.NOTIONAL)
+
+    # Carrying an order out.
+
+    def _accept(self, command: PlaceOrder, plan: Plan, lock: int, now: Moment) -> Order:
+        # An order by quote amount becomes the quantity that amount buys.
+        quantity = command.quantity or _planned(plan) + plan.missing
+        order = Order(
+            order_id=self.next_order_id,
+            account_id=command.account_id,
+            symbol=command.symbol,
+            is_buy=command.is_buy,
+            type=command.type,
+            time_in_force=command.time_in_force,
+            price=command.price,
+            quantity=quantity,
+            remaining=quantity,
+            quote_quantity=command.quote_quantity,
+            client_order_id=command.client_order_id or f"sim{self.next_order_id:019d}",
+            locked=lock,
+            time_ns=now.time_ns,
+            update_time_ns=now.time_ns,
+            market_time_ms=now.market_time_ms,
+            strategy_id=command.strategy_id,
+            strategy_type=command.strategy_type,
+        )
+        self.next_order_id += 1
+        balance = self._balance(order, self._locked_asset(order))
+        balance.free -= lock
+        balance.locked += lock
+        self._index(order)
+        return order
+
+    def _finish_placing(self, order: Order, plan: Plan, now: Moment) -> None:
+        if order.status is OrderStatus.FILLED:
+            return
+        reason = _expiry_reason(order, plan)
+        if reason is None:
+            self.books[order.symbol].rest(order)
+            self._changes.books[order.symbol] = None
+            self._changes.orders[order.order_id] = order
+            return
+        order.expiry_reason = reason
+        self._close(order, OrderStatus.EXPIRED, now)
+        self._emit("EXPIRED", order, now, is_on_book=False)
+
+    def _trade(self, match: Match, taker: Order | None, now: Moment) -> list[Execution]:
+        """Carry out one match; the market itself is the taker when `taker` is None."""
+        maker = match.maker
+        self.books[maker.symbol].take(maker, match.quantity)
+        if taker is not None:
+            taker.remaining -= match.quantity
+        trade_id = self._take_trade_id(maker.symbol)
+        self._changes.prints.append(
+            TradePrint(
+                trade_id, maker.symbol, match.price, match.quantity, now.time_ns, maker.is_buy
+            )
+        )
+        self._changes.books[maker.symbol] = None
+        executions = []
+        for order, is_maker in ((taker, False), (maker, True)):
+            if order is None or order.account_id == MARKET_ACCOUNT:
+                is_buy = maker.is_buy if is_maker else not maker.is_buy
+                self._settle_market(match, maker.symbol, is_buy=is_buy)
+            else:
+                executions.append(self._settle(order, match, trade_id, now, is_maker=is_maker))
+        return executions
+
+    def _settle_market(self, match: Match, symbol: str, *, is_buy: bool) -> None:
+        rules = self.symbols[symbol]
+        sign = 1 if is_buy else -1
+        cost = quote_amount(price=match.price, quantity=match.quantity)
+        self.market_balances[rules.base] += sign * match.quantity
+        self.market_balances[rules.quote] -= sign * cost
+
+    def _settle(
+        self, order: Order, match: Match, trade_id: int, now: Moment, *, is_maker: bool
+    ) -> Execution:
+        """Move the money of one side of a trade and record it. `remaining` is already reduced."""
+        rules = self.symbols[order.symbol]
+        cost = quote_amount(price=match.price, quantity=match.quantity)
+        given, received = (cost, match.quantity) if order.is_buy else (match.quantity, cost)
+        received_asset = rules.base if order.is_buy else rules.quote
+        rate_ppm = self.maker_fee_ppm if is_maker else self.taker_fee_ppm
+        commission = commission_amount(received, rate_ppm)
+        self._balance(order, self._locked_asset(order)).locked -= given
+        order.locked -= given
+        self._balance(order, received_asset).free += received - commission
+        self.fees[received_asset] += commission
+        order.executed_quote += cost
+        order.update_time_ns = now.time_ns
+        execution = Execution(
+            trade_id=trade_id,
+            account_id=order.account_id,
+            symbol=order.symbol,
+            order_id=order.order_id,
+            client_order_id=order.client_order_id,
+            is_buyer=order.is_buy,
+            is_maker=is_maker,
+            price=match.price,
+            quantity=match.quantity,
+            quote_quantity=cost,
+            commission=commission,
+            commission_asset=received_asset,
+            time_ns=now.time_ns,
+            market_time_ms=now.market_time_ms,
+        )
+        self._changes.executions.append(execution)
+        if order.remaining == 0:
+            self._close(order, OrderStatus.FILLED, now)
+        else:
+            order.status = OrderStatus.PARTIALLY_FILLED
+            self._release_surplus(order)
+        self._emit("TRADE", order, now, is_on_book=order.remaining > 0, execution=execution)
+        return execution
+
+    def _release_surplus(self, order: Order) -> None:
+        """Free what a better price than the limit left over."""
+        if order.type is OrderType.MARKET or not order.is_buy:
+            return
+        needed = quote_amount_ceiling(price=order.price, quantity=order.remaining)
+        self._unlock(order, order.locked - needed)
+
+    def _unlock(self, order: Order, amount: int) -> None:
+        balance = self._balance(order, self._locked_asset(order))
+        balance.locked -= amount
+        balance.free += amount
+        order.locked -= amount
+
+    def _close(self, order: Order, status: OrderStatus, now: Moment) -> None:
+        """End an order: its id is free again and so is its money. Closing twice is harmless."""
+        order.status = status
+        order.update_time_ns = now.time_ns
+        self._unlock(order, order.locked)
+        self._changes.orders[order.order_id] = order
+        if self._open_by_id.pop(order.order_id, None) is not None:
+            del self._open_by_client_id[(order.account_id, order.symbol, order.client_order_id)]
+            self._open_counts[(order.account_id, order.symbol)] -= 1
+
+    def _index(self, order: Order) -> None:
+        self._open_by_id[order.order_id] = order
+        self._open_by_client_id[(order.account_id, order.symbol, order.client_order_id)] = order
+        count_key = (order.account_id, order.symbol)
+        self._open_counts[count_key] = self._open_counts.get(count_key, 0) + 1
+
+    def _emit(
+        self,
+        kind: str,
+        order: Order,
+        now: Moment,
+        *,
+        is_on_book: bool,
+        execution: Execution | None = None,
+    ) -> None:
+        self._changes.orders[order.order_id] = order
+        self._changes.events.append(
+            OrderEvent(
+                event_id=self.next_event_id,
+                kind=kind,
+                order=order,
+                status=order.status,
+                executed=order.executed,
+                executed_quote=order.executed_quote,
+                time_ns=now.time_ns,
+                is_on_book=is_on_book,
+                execution=execution,
+            )
+        )
+        self.next_event_id += 1
+
+    def _find_open(self, command: CancelOrder) -> Order:
+        if command.order_id is not None:
+            order = self._open_by_id.get(command.order_id)
+        else:
+            order = self._open_by_client_id.get(
+                (command.account_id, command.symbol, command.client_order_id or "")
+            )
+        if (
+            order is None
+            or (order.account_id, order.symbol) != (command.account_id, command.symbol)
+            or command.client_order_id not in (None, order.client_order_id)
+        ):
+            raise CancelRefusedError(Refusal.UNKNOWN_ORDER)
+        return order
+
+    def _take_trade_id(self, symbol: str) -> int:
+        trade_id = self.next_trade_ids[symbol]
+        self.next_trade_ids[symbol] = trade_id + 1
+        return trade_id
+
+    def _locked_asset(self, order: Order) -> str:
+        rules = self.symbols[order.symbol]
+        return rules.quote if order.is_buy else rules.base
+
+    def _balance(self, order: Order, asset: str) -> Balance:
+        self._changes.balances[(order.account_id, asset)] = None
+        return self.balances[order.account_id][asset]
+
+
+def _planned(plan: Plan) -> int:
+    return sum(match.quantity for match in plan.matches)
+
+
+def _cost(matches: Iterable[Match]) -> int:
+    return sum(quote_amount(price=match.price, quantity=match.quantity) for match in matches)
+
+
+def _amount_to_lock(command: PlaceOrder, plan: Plan) -> int:
+    if not command.is_buy:
+        return command.quantity or _planned(plan)
+    if command.type is not OrderType.MARKET:
+        return quote_amount_ceiling(price=command.price, quantity=command.quantity)
+    return command.quote_quantity or _cost(plan.matches)
+
+
+def _check_lot(quantity: int, rules: SymbolRules) -> None:
+    if not rules.quantity_min <= quantity <= rules.quantity_max or quantity % rules.lot:
+        raise OrderRefusedError(Refusal.LOT_SIZE)
+
+
+def _check_notional(notional: int, rules: SymbolRules) -> None:
+    if notional <= 0:
+        raise OrderRefusedError(Refusal.ZERO_NOTIONAL)
+    if not rules.notional_min <= notional <= rules.notional_max:
+        raise OrderRefusedError(Refusal.NOTIONAL)
+
+
+def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
+    if not plan.matches:
+        raise OrderRefusedError(Refusal.NO_LIQUIDITY)
+    if _planned(plan) < rules.quantity_min:
+        raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
+
+
+def _expiry_reason(order: Order, plan: Plan) -> ExpiryReason | None:
+    """Return why what is left of an order just placed may not rest, or None if it may."""
+    if order.type is OrderType.MARKET:
+        return ExpiryReason.INSUFFICIENT_LIQUIDITY
+    if order.time_in_force is TimeInForce.FOK:
+        return ExpiryReason.UNFILLED_FOK
+    if order.time_in_force is TimeInForce.IOC:
+        return ExpiryReason.UNFILLED_IOC
+    if plan.is_stopped_by_range:
+        return ExpiryReason.PRICE_RANGE_EXCEEDED
+    return None

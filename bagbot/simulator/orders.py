@@ -1,0 +1,212 @@
+"""Orders, commands and what happens to orders: the vocabulary of the exchange core.
+
+Amounts are whole numbers of 1e-8. Times are wire time in nanoseconds; `market_time_ms` is the
+market's own clock, which runs faster when recorded bars are played fast.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MARKET_ACCOUNT = 0
+"""The account behind the market's own quotes: it never runs out, and nobody can log in to it."""
+
+
+class OrderType(StrEnum):
+    """The order types served; the stop types are refused as not supported for the symbol."""
+
+    LIMIT = "LIMIT"
+    LIMIT_MAKER = "LIMIT_MAKER"
+    MARKET = "MARKET"
+
+
+class TimeInForce(StrEnum):
+    """How long an order may rest: until cancelled, not at all, or all of it at once."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+
+
+class OrderStatus(StrEnum):
+    """Where an order is in its life."""
+
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+
+
+class ExpiryReason(StrEnum):
+    """Why an order expired, in Binance's words."""
+
+    UNFILLED_IOC = "UNFILLED_IOC_QUANTITY_EXPIRED"
+    UNFILLED_FOK = "UNFILLED_FOK_ORDER_EXPIRED"
+    INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
+    PRICE_RANGE_EXCEEDED = "EXECUTION_RULE_PRICE_RANGE_EXCEEDED"
+
+
+class Refusal(StrEnum):
+    """Why the matching engine said no, in Binance's words."""
+
+    DUPLICATE_ORDER = "Duplicate order sent."
+    INSUFFICIENT_BALANCE = "Account has insufficient balance for requested action."
+    WOULD_TAKE = "Order would immediately match and take."
+    NO_LIQUIDITY = "Order book liquidity is less than symbol minimum quantity."
+    LIQUIDITY_BELOW_LOT = "Order book liquidity is less than `LOT_SIZE` filter minimum quantity."
+    ZERO_NOTIONAL = "Price * QTY is zero or less."
+    UNKNOWN_ORDER = "Unknown order sent."
+    CANCEL_RESTRICTED = "Order was not canceled due to cancel restrictions."
+    PRICE_FILTER = "Filter failure: PRICE_FILTER"
+    PERCENT_PRICE_BY_SIDE = "Filter failure: PERCENT_PRICE_BY_SIDE"
+    LOT_SIZE = "Filter failure: LOT_SIZE"
+    MARKET_LOT_SIZE = "Filter failure: MARKET_LOT_SIZE"
+    NOTIONAL = "Filter failure: NOTIONAL"
+    MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
+
+
+class OrderRefusedError(Exception):
+    """The exchange refuses a new order; nothing changed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+
+
+class CancelRefusedError(Exception):
+    """The exchange refuses a cancellation; nothing changed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceOrder:
+    """A wish to trade, already checked for form. Exactly one of the two quantities is set."""
+
+    account_id: int
+    symbol: str
+    is_buy: bool
+    type: OrderType
+    time_in_force: TimeInForce = TimeInForce.GTC
+    price: int = 0
+    quantity: int = 0
+    quote_quantity: int = 0
+    client_order_id: str = ""
+    strategy_id: int | None = None
+    strategy_type: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelOrder:
+    """A wish to cancel one order, found by its id (checked against the client id) or client id."""
+
+    account_id: int
+    symbol: str
+    order_id: int | None = None
+    client_order_id: str | None = None
+    cancel_id: str = ""
+    restriction: OrderStatus | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Order:
+    """One order. Mutable, and changed by the exchange core alone."""
+
+    order_id: int
+    account_id: int
+    symbol: str
+    is_buy: bool
+    type: OrderType
+    time_in_force: TimeInForce
+    price: int
+    quantity: int
+    remaining: int
+    quote_quantity: int = 0
+    client_order_id: str = ""
+    status: OrderStatus = OrderStatus.NEW
+    executed_quote: int = 0
+    locked: int = 0
+    time_ns: int = 0
+    update_time_ns: int = 0
+    market_time_ms: int = 0
+    expiry_reason: ExpiryReason | None = None
+    strategy_id: int | None = None
+    strategy_type: int | None = None
+    # The cancellation's own id, which its reply and its event name beside the order's.
+    cancel_id: str = ""
+
+    @property
+    def executed(self) -> int:
+        """Return how much has traded. After the end `remaining` keeps what never traded."""
+        return self.quantity - self.remaining
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the order can still trade."""
+        return self.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One side of one trade, as the account that took part sees it."""
+
+    trade_id: int
+    account_id: int
+    symbol: str
+    order_id: int
+    client_order_id: str
+    is_buyer: bool
+    is_maker: bool
+    price: int
+    quantity: int
+    quote_quantity: int
+    commission: int
+    commission_asset: str
+    time_ns: int
+    market_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradePrint:
+    """One trade on the public tape."""
+
+    trade_id: int
+    symbol: str
+    price: int
+    quantity: int
+    time_ns: int
+    buyer_is_maker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent:
+    """What happened to an order, with the order as it was right then."""
+
+    event_id: int
+    kind: str
+    order: Order
+    status: OrderStatus
+    executed: int
+    executed_quote: int
+    time_ns: int
+    is_on_book: bool
+    execution: Execution | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything one command changed: what must be stored, then answered and streamed."""
+
+    events: list[OrderEvent] = field(default_factory=list)
+    orders: dict[int, Order] = field(default_factory=dict)
+    executions: list[Execution] = field(default_factory=list)
+    prints: list[TradePrint] = field(default_factory=list)
+    balances: dict[tuple[int, str], None] = field(default_factory=dict)
+    books: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def is_durable(self) -> bool:
+        """Return whether an account is touched, so that the store must hear of it."""
+        return bool(self.orders or self.balances)

@@ -1,0 +1,556 @@
+"""The spot endpoints: what each takes, what it weighs, and what it answers.
+
+REST and the WebSocket API are the same endpoints under two names. An endpoint first reads its
+parameters, which may refuse the request, and returns the action; the action runs once the key,
+the time and the signature have been found good.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bagbot.simulator import binance_messages as messages
+from bagbot.simulator.amounts import amount_text
+from bagbot.simulator.binance_errors import (
+    INVALID_INTERVAL,
+    UNKNOWN_ORDER_ON_QUERY,
+    WRONG_CLIENT_ORDER_ID,
+    BinanceError,
+    bad_key_format,
+    cancel_refused,
+    invalid_data,
+    order_refused,
+    parameter_missing,
+    unknown_key,
+)
+from bagbot.simulator.binance_wire import (
+    Parameters,
+    WireRequest,
+    check_signature,
+    check_time,
+    read_cancel,
+    read_new_order,
+    read_order_reference,
+    read_response_type,
+)
+from bagbot.simulator.exchange import Placement
+from bagbot.simulator.orders import (
+    CancelOrder,
+    CancelRefusedError,
+    Order,
+    OrderEvent,
+    OrderRefusedError,
+    Refusal,
+    TradePrint,
+)
+from bagbot.simulator.rate_limits import RateLimits
+from bagbot.simulator.venue import ACCOUNT, Venue
+
+Action = Callable[[int], object]
+_DAY_MS = 24 * 60 * 60 * 1_000
+# Binance's keys are 64 letters and digits; ours may be any word that fits into a header.
+_API_KEY = re.compile(r"[!-~]{1,128}")
+_NO_BOUND = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One thing that can be asked for."""
+
+    prepare: Callable[["SpotApi", Parameters], Action]
+    weight: Callable[[Mapping[str, str]], int]
+    is_signed: bool = False
+    # Orders that are accepted weigh nothing since 2026-04-02.
+    is_free_on_success: bool = False
+    places_orders: bool = False
+
+
+class SpotApi:
+    """Answers requests for one venue and one key."""
+
+    def __init__(self, venue: Venue, limits: RateLimits, *, api_key: str, api_secret: str) -> None:
+        self.venue = venue
+        self.limits = limits
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._updated_ms = 0
+
+    def answer(
+        self, endpoint: Endpoint, request: WireRequest, api_key: str | None, now_ns: int
+    ) -> object:
+        """Return the reply, ready to be printed as JSON. Raises BinanceError."""
+        now_ms = now_ns // 1_000_000
+        weight = endpoint.weight(request.parameters)
+        self.limits.charge(weight, now_ms)
+        if endpoint.is_signed:
+            self.check_key(api_key)
+        parameters = Parameters(request.parameters, self.venue.exchange.symbols)
+        action = endpoint.prepare(self, parameters)
+        parameters.finish()
+        if endpoint.is_signed:
+            check_time(request.parameters, now_ns)
+            check_signature(self._api_secret, request)
+        if endpoint.places_orders:
+            self.limits.check_orders(now_ms)
+        result = action(now_ns)
+        if endpoint.is_free_on_success:
+            self.limits.refund(weight, now_ms)
+        return result
+
+    def check_key(self, api_key: str | None) -> None:
+        """Raise BinanceError unless this is the key of the account."""
+        if not api_key or not _API_KEY.fullmatch(api_key):
+            raise bad_key_format()
+        if api_key != self._api_key:
+            raise unknown_key()
+
+    def authenticate(self, request: WireRequest, now_ns: int) -> None:
+        """Raise BinanceError unless a WebSocket request carries key, time and signature."""
+        if "apiKey" not in request.parameters:
+            raise parameter_missing("apiKey")
+        self.check_key(request.parameters["apiKey"])
+        check_time(request.parameters, now_ns)
+        check_signature(self._api_secret, request)
+
+    def observe(self, event: OrderEvent) -> None:
+        """Keep the order count: an order counts until it has traded for the first time."""
+        now_ms = event.time_ns // 1_000_000
+        self._updated_ms = now_ms
+        if event.kind == "NEW":
+            self.limits.order_accepted(now_ms)
+        elif event.execution is not None and event.executed == event.execution.quantity:
+            self.limits.order_traded(now_ms)
+
+    # General.
+
+    def ping(self, _parameters: Parameters) -> Action:
+        """Answer that the service is there."""
+        return lambda _now_ns: {}
+
+    def time(self, _parameters: Parameters) -> Action:
+        """Answer the wire clock."""
+        return lambda now_ns: {"serverTime": messages.milliseconds(now_ns)}
+
+    def exchange_info(self, parameters: Parameters) -> Action:
+        """Answer the symbols and their rules."""
+        names = parameters.symbol_list()
+        parameters.optional("permissions")
+        parameters.flag("showPermissionSets", default=True)
+        status = parameters.optional("symbolStatus")
+        if status not in (None, "TRADING", "HALT", "BREAK", "END_OF_DAY", "CANCEL_ONLY"):
+            raise BinanceError(-1122, "Invalid symbolStatus.")
+        rules = self.venue.exchange.symbols
+        wanted = [rules[name] for name in (rules if names is None else names)]
+        if status not in (None, "TRADING"):
+            wanted = []
+        return lambda now_ns: messages.exchange_info(wanted, self.limits.description(), now_ns)
+
+    # Market data.
+
+    def depth(self, parameters: Parameters) -> Action:
+        """Answer the book."""
+        symbol = parameters.symbol()
+        limit = parameters.limit(100, 5_000)
+        book = self.venue.exchange.books[symbol]
+        return lambda _now_ns: {
+            "lastUpdateId": self.venue.update_id(symbol),
+            "bids": messages.depth_levels(book.bids(limit)),
+            "asks": messages.depth_levels(book.asks(limit)),
+        }
+
+    def trades(self, parameters: Parameters) -> Action:
+        """Answer the newest public trades."""
+        symbol = parameters.symbol()
+        limit = parameters.limit(500, 1_000)
+        return lambda _now_ns: [
+            messages.public_trade(trade) for trade in self.venue.tape(symbol)[-limit:]
+        ]
+
+    def aggregate_trades(self, parameters: Parameters) -> Action:
+        """Answer public trades from an id or a time on, or the newest."""
+        symbol = parameters.symbol()
+        from_id = parameters.integer("fromId")
+        start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
+        limit = parameters.limit(500, 1_000)
+
+        def is_wanted(trade: TradePrint) -> bool:
+            time_ms = messages.milliseconds(trade.time_ns)
+            return (
+                (from_id is None or trade.trade_id >= from_id)
+                and (start_ms is None or time_ms >= start_ms)
+                and (end_ms is None or time_ms <= end_ms)
+            )
+
+        def action(_now_ns: int) -> object:
+            wanted = [trade for trade in self.venue.tape(symbol) if is_wanted(trade)]
+            is_forward = from_id is not None or start_ms is not None
+            chosen = wanted[:limit] if is_forward else wanted[-limit:]
+            return [messages.aggregate_trade(trade) for trade in chosen]
+
+        return action
+
+    def klines(self, parameters: Parameters) -> Action:
+        """Answer candles."""
+        symbol = parameters.symbol()
+        interval = parameters.mandatory("interval")
+        start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
+        limit = parameters.limit(500, 1_000)
+        if parameters.optional("timeZone") not in (None, "0", "00:00", "+00:00"):
+            raise invalid_data("timeZone")
+        series = self.venue.candles(symbol)
+        if not series.serves(interval):
+            raise BinanceError(*INVALID_INTERVAL)
+        return lambda _now_ns: [
+            messages.kline_row(candle, interval)
+            for candle in series.aggregate(
+                interval,
+                offset_ms=self.venue.offset_ms,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                limit=limit,
+            )
+        ]
+
+    def average_price(self, parameters: Parameters) -> Action:
+        """Answer the average price of the last minutes."""
+        symbol = parameters.symbol()
+        return lambda now_ns: {
+            "mins": self.venue.exchange.symbols[symbol].average_price_minutes,
+            "price": amount_text(self.venue.average_price(symbol)),
+            "closeTime": messages.milliseconds(now_ns),
+        }
+
+    def price_ticker(self, parameters: Parameters) -> Action:
+        """Answer the latest price of one, some or all symbols."""
+        return self._per_symbol(
+            parameters, lambda name: messages.price_ticker(name, self.venue.last_price(name))
+        )
+
+    def book_ticker(self, parameters: Parameters) -> Action:
+        """Answer the top of the book of one, some or all symbols."""
+        books = self.venue.exchange.books
+        return self._per_symbol(
+            parameters,
+            lambda name: messages.book_ticker(name, books[name].best_bid(), books[name].best_ask()),
+        )
+
+    def day_ticker(self, parameters: Parameters) -> Action:
+        """Answer the 24-hour statistics of one, some or all symbols."""
+        kind = parameters.optional("type") or "FULL"
+        if kind not in ("FULL", "MINI"):
+            raise BinanceError(-1139, "Invalid ticker type.")
+        offset_ms = self.venue.offset_ms
+        if kind == "MINI":
+            return self._per_symbol(
+                parameters,
+                lambda name: messages.mini_statistics(name, self.venue.day(name), offset_ms),
+            )
+        return self._per_symbol(parameters, self._full_statistics)
+
+    # The account.
+
+    def account(self, parameters: Parameters) -> Action:
+        """Answer the balances and rates."""
+        omit_zero = parameters.flag("omitZeroBalances", default=False)
+        exchange = self.venue.exchange
+        return lambda _now_ns: messages.account(
+            exchange.balances[ACCOUNT],
+            maker_fee_ppm=exchange.maker_fee_ppm,
+            taker_fee_ppm=exchange.taker_fee_ppm,
+            update_time_ms=self._updated_ms,
+            omit_zero=omit_zero,
+        )
+
+    def commission(self, parameters: Parameters) -> Action:
+        """Answer the commission rates on a symbol."""
+        symbol = parameters.symbol()
+        exchange = self.venue.exchange
+        return lambda _now_ns: messages.commission(
+            symbol, maker_fee_ppm=exchange.maker_fee_ppm, taker_fee_ppm=exchange.taker_fee_ppm
+        )
+
+    def order_usage(self, _parameters: Parameters) -> Action:
+        """Answer how many orders count against the limits."""
+        return lambda now_ns: self.limits.order_usage(messages.milliseconds(now_ns))
+
+    # Orders.
+
+    def place_order(self, parameters: Parameters) -> Action:
+        """Place an order."""
+        command = read_new_order(parameters, ACCOUNT)
+        response_type = read_response_type(parameters, command.type)
+
+        def action(now_ns: int) -> object:
+            try:
+                placement = self.venue.place(command, now_ns)
+            except OrderRefusedError as error:
+                raise order_refused(error.refusal) from error
+            return _placement_reply(placement, response_type)
+
+        return action
+
+    def test_order(self, parameters: Parameters) -> Action:
+        """Check an order without placing it."""
+        command = read_new_order(parameters, ACCOUNT)
+        read_response_type(parameters, command.type)
+        wants_rates = parameters.flag("computeCommissionRates", default=False)
+        exchange = self.venue.exchange
+
+        def action(_now_ns: int) -> object:
+            try:
+                exchange.check(command)
+            except OrderRefusedError as error:
+                raise order_refused(error.refusal) from error
+            if not wants_rates:
+                return {}
+            return messages.test_commission(
+                maker_fee_ppm=exchange.maker_fee_ppm, taker_fee_ppm=exchange.taker_fee_ppm
+            )
+
+        return action
+
+    def query_order(self, parameters: Parameters) -> Action:
+        """Answer one order."""
+        symbol = parameters.symbol()
+        order_id, client_order_id = read_order_reference(parameters)
+
+        def action(_now_ns: int) -> object:
+            order = self.venue.order(symbol, order_id=order_id, client_order_id=client_order_id)
+            if order is None:
+                raise BinanceError(*UNKNOWN_ORDER_ON_QUERY)
+            if client_order_id not in (None, order.client_order_id):
+                raise BinanceError(*WRONG_CLIENT_ORDER_ID)
+            return messages.order_query(order)
+
+        return action
+
+    def cancel_order(self, parameters: Parameters) -> Action:
+        """Cancel one order."""
+        command = read_cancel(parameters, ACCOUNT)
+        return lambda now_ns: messages.cancel_result(self._cancel(command, now_ns))
+
+    def cancel_open_orders(self, parameters: Parameters) -> Action:
+        """Cancel every open order of a symbol."""
+        symbol = parameters.symbol()
+
+        def action(now_ns: int) -> object:
+            orders = self.venue.exchange.open_orders(ACCOUNT, symbol)
+            if not orders:
+                raise cancel_refused(Refusal.UNKNOWN_ORDER)
+            commands = [
+                CancelOrder(account_id=ACCOUNT, symbol=symbol, order_id=order.order_id)
+                for order in orders
+            ]
+            return [messages.cancel_result(self._cancel(each, now_ns)) for each in commands]
+
+        return action
+
+    def open_orders(self, parameters: Parameters) -> Action:
+        """Answer the open orders."""
+        symbol = parameters.optional_symbol()
+        return lambda _now_ns: [
+            messages.order_query(order)
+            for order in self.venue.exchange.open_orders(ACCOUNT, symbol)
+        ]
+
+    def all_orders(self, parameters: Parameters) -> Action:
+        """Answer the orders of a symbol, open and closed."""
+        symbol = parameters.symbol()
+        order_id = parameters.integer("orderId")
+        start_ms, end_ms = _time_range(parameters)
+        limit = parameters.limit(500, 1_000)
+        return lambda _now_ns: [
+            messages.order_query(order)
+            for order in self.venue.store.orders(
+                ACCOUNT,
+                symbol,
+                from_id=order_id,
+                start_ns=_first_ns(start_ms),
+                end_ns=_last_ns(end_ms),
+                limit=limit,
+            )
+        ]
+
+    def my_trades(self, parameters: Parameters) -> Action:
+        """Answer the account's executions on a symbol."""
+        symbol = parameters.symbol()
+        order_id = parameters.integer("orderId")
+        from_id = parameters.integer("fromId")
+        start_ms, end_ms = _time_range(parameters)
+        limit = parameters.limit(500, 1_000)
+        has_time = start_ms is not None or end_ms is not None
+        if has_time and (order_id is not None or from_id is not None):
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
+        return lambda _now_ns: [
+            messages.my_trade(execution)
+            for execution in self.venue.store.executions(
+                ACCOUNT,
+                symbol,
+                order_id=order_id,
+                from_id=from_id,
+                start_ns=_first_ns(start_ms),
+                end_ns=_last_ns(end_ms),
+                limit=limit,
+            )
+        ]
+
+    def _cancel(self, command: CancelOrder, now_ns: int) -> Order:
+        try:
+            return self.venue.cancel(command, now_ns)
+        except CancelRefusedError as error:
+            raise cancel_refused(error.refusal) from error
+
+    def _per_symbol(self, parameters: Parameters, reply: Callable[[str], object]) -> Action:
+        """Return an action that answers one object for `symbol`, else a list."""
+        is_single = parameters.optional("symbol") is not None
+        names = parameters.symbol_list()
+        wanted = list(self.venue.exchange.symbols) if names is None else names
+        if is_single:
+            return lambda _now_ns: reply(wanted[0])
+        return lambda _now_ns: [reply(name) for name in wanted]
+
+    def _full_statistics(self, symbol: str) -> object:
+        book = self.venue.exchange.books[symbol]
+        tape = self.venue.tape(symbol)
+        return messages.full_statistics(
+            symbol,
+            self.venue.day(symbol),
+            self.venue.offset_ms,
+            last_quantity=tape[-1].quantity if tape else 0,
+            bid=book.best_bid(),
+            ask=book.best_ask(),
+        )
+
+
+def _placement_reply(placement: Placement, response_type: str) -> object:
+    if response_type == "ACK":
+        return messages.order_ack(placement.order)
+    if response_type == "RESULT":
+        return messages.order_result(placement.order)
+    return messages.order_full(placement)
+
+
+def _time_range(parameters: Parameters) -> tuple[int | None, int | None]:
+    start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
+    if start_ms is not None and end_ms is not None and end_ms - start_ms > _DAY_MS:
+        raise BinanceError(-1127, "More than 24 hours between startTime and endTime.")
+    return start_ms, end_ms
+
+
+def _first_ns(time_ms: int | None) -> int | None:
+    return None if time_ms is None else min(time_ms, 2**43) * 1_000_000
+
+
+def _last_ns(time_ms: int | None) -> int | None:
+    return None if time_ms is None else min(time_ms, 2**43) * 1_000_000 + 999_999
+
+
+# Weights.
+
+
+def _always(weight: int) -> Callable[[Mapping[str, str]], int]:
+    return lambda _parameters: weight
+
+
+def _by_symbol(one: int, every: int) -> Callable[[Mapping[str, str]], int]:
+    return lambda parameters: one if "symbol" in parameters else every
+
+
+def _depth_weight(parameters: Mapping[str, str]) -> int:
+    limit = parameters.get("limit", "100")
+    levels = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 10 else 100
+    for bound, weight in ((100, 5), (500, 25), (1_000, 50), (_NO_BOUND, 250)):
+        if levels <= bound:
+            return weight
+    return 250
+
+
+_PING = Endpoint(SpotApi.ping, _always(1))
+_TIME = Endpoint(SpotApi.time, _always(1))
+_EXCHANGE_INFO = Endpoint(SpotApi.exchange_info, _always(20))
+_DEPTH = Endpoint(SpotApi.depth, _depth_weight)
+_TRADES = Endpoint(SpotApi.trades, _always(25))
+_AGGREGATE_TRADES = Endpoint(SpotApi.aggregate_trades, _always(4))
+_KLINES = Endpoint(SpotApi.klines, _always(2))
+_AVERAGE_PRICE = Endpoint(SpotApi.average_price, _always(2))
+_PRICE_TICKER = Endpoint(SpotApi.price_ticker, _by_symbol(2, 4))
+_BOOK_TICKER = Endpoint(SpotApi.book_ticker, _by_symbol(2, 4))
+_DAY_TICKER = Endpoint(
+    SpotApi.day_ticker, lambda parameters: 2 if parameters.keys() & {"symbol", "symbols"} else 80
+)
+_ACCOUNT = Endpoint(SpotApi.account, _always(20), is_signed=True)
+_COMMISSION = Endpoint(SpotApi.commission, _always(20), is_signed=True)
+_ORDER_USAGE = Endpoint(SpotApi.order_usage, _always(40), is_signed=True)
+_PLACE_ORDER = Endpoint(
+    SpotApi.place_order,
+    _always(1),
+    is_signed=True,
+    is_free_on_success=True,
+    places_orders=True,
+)
+_TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
+_QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
+_CANCEL_ORDER = Endpoint(SpotApi.cancel_order, _always(1), is_signed=True, is_free_on_success=True)
+_CANCEL_OPEN_ORDERS = Endpoint(
+    SpotApi.cancel_open_orders, _always(1), is_signed=True, is_free_on_success=True
+)
+_OPEN_ORDERS = Endpoint(SpotApi.open_orders, _by_symbol(6, 80), is_signed=True)
+_ALL_ORDERS = Endpoint(SpotApi.all_orders, _always(20), is_signed=True)
+_MY_TRADES = Endpoint(
+    SpotApi.my_trades,
+    lambda parameters: 5 if "orderId" in parameters else 20,
+    is_signed=True,
+)
+
+REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
+    ("GET", "/api/v3/ping"): _PING,
+    ("GET", "/api/v3/time"): _TIME,
+    ("GET", "/api/v3/exchangeInfo"): _EXCHANGE_INFO,
+    ("GET", "/api/v3/depth"): _DEPTH,
+    ("GET", "/api/v3/trades"): _TRADES,
+    ("GET", "/api/v3/aggTrades"): _AGGREGATE_TRADES,
+    ("GET", "/api/v3/klines"): _KLINES,
+    ("GET", "/api/v3/avgPrice"): _AVERAGE_PRICE,
+    ("GET", "/api/v3/ticker/price"): _PRICE_TICKER,
+    ("GET", "/api/v3/ticker/bookTicker"): _BOOK_TICKER,
+    ("GET", "/api/v3/ticker/24hr"): _DAY_TICKER,
+    ("GET", "/api/v3/account"): _ACCOUNT,
+    ("GET", "/api/v3/account/commission"): _COMMISSION,
+    ("GET", "/api/v3/rateLimit/order"): _ORDER_USAGE,
+    ("POST", "/api/v3/order"): _PLACE_ORDER,
+    ("POST", "/api/v3/order/test"): _TEST_ORDER,
+    ("GET", "/api/v3/order"): _QUERY_ORDER,
+    ("DELETE", "/api/v3/order"): _CANCEL_ORDER,
+    ("GET", "/api/v3/openOrders"): _OPEN_ORDERS,
+    ("DELETE", "/api/v3/openOrders"): _CANCEL_OPEN_ORDERS,
+    ("GET", "/api/v3/allOrders"): _ALL_ORDERS,
+    ("GET", "/api/v3/myTrades"): _MY_TRADES,
+}
+
+WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
+    "ping": _PING,
+    "time": _TIME,
+    "exchangeInfo": _EXCHANGE_INFO,
+    "depth": _DEPTH,
+    "trades.recent": _TRADES,
+    "trades.aggregate": _AGGREGATE_TRADES,
+    "klines": _KLINES,
+    "avgPrice": _AVERAGE_PRICE,
+    "ticker.price": _PRICE_TICKER,
+    "ticker.book": _BOOK_TICKER,
+    "ticker.24hr": _DAY_TICKER,
+    "account.status": _ACCOUNT,
+    "account.commission": _COMMISSION,
+    "account.rateLimits.orders": _ORDER_USAGE,
+    "order.place": _PLACE_ORDER,
+    "order.test": _TEST_ORDER,
+    "order.status": _QUERY_ORDER,
+    "order.cancel": _CANCEL_ORDER,
+    "openOrders.status": _OPEN_ORDERS,
+    "openOrders.cancelAll": _CANCEL_OPEN_ORDERS,
+    "allOrders": _ALL_ORDERS,
+    "myTrades": _MY_TRADES,
+}
+
+RETIRED_PATHS = frozenset({"/api/v3/userDataStream", "/api/v1/userDataStream"})
+RETIRED_METHODS = frozenset({"userDataStream.start", "userDataStream.ping", "userDataStream.stop"})

@@ -1,0 +1,265 @@
+"""The simulator's own durable memory: what was answered or streamed is still known afterwards.
+
+SQLite, in a directory or in memory. Every change is committed before its answer leaves. The
+journal is a write-ahead log with synchronous=NORMAL: a killed process loses nothing, because
+what was written belongs to the kernel by then. A power cut may lose the last moments; a
+simulator may afford that, and is several times faster for it.
+
+Closed orders live only here. A restart reads the open orders and the balances, and so takes as
+long as those are many, however long the simulator has been in use.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from bagbot.domain.errors import ConfigError
+from bagbot.simulator.exchange import Balance
+from bagbot.simulator.orders import Changes, Execution, Order
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS orders (
+    order_id INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    symbol TEXT NOT NULL,
+    client_order_id TEXT NOT NULL,
+    time_ns INTEGER NOT NULL,
+    is_open INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS orders_by_client_id
+    ON orders (account_id, symbol, client_order_id, order_id);
+CREATE INDEX IF NOT EXISTS orders_open ON orders (order_id) WHERE is_open;
+CREATE TABLE IF NOT EXISTS executions (
+    number INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    symbol TEXT NOT NULL,
+    order_id INTEGER NOT NULL,
+    trade_id INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS executions_by_symbol ON executions (account_id, symbol, trade_id);
+CREATE INDEX IF NOT EXISTS executions_by_order ON executions (order_id);
+CREATE TABLE IF NOT EXISTS balances (
+    account_id INTEGER NOT NULL,
+    asset TEXT NOT NULL,
+    free INTEGER NOT NULL,
+    locked INTEGER NOT NULL,
+    PRIMARY KEY (account_id, asset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), body BLOB);
+"""
+
+
+class VenueState(msgspec.Struct, kw_only=True):
+    """What the venue must remember besides orders and balances."""
+
+    # Which market this was: the name of the data file, or nothing for a synthetic one.
+    market_name: str
+    market_time_ms: int
+    offset_ms: int
+    prices: dict[str, int]
+    next_order_id: int
+    next_event_id: int
+    next_trade_ids: dict[str, int]
+
+
+_STATE = msgspec.json.Decoder(VenueState)
+_ORDER = msgspec.msgpack.Decoder(Order)
+_EXECUTION = msgspec.msgpack.Decoder(Execution)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class Store:
+    """Orders, executions, balances and the venue's state, committed change by change.
+
+    Raises ConfigError when the file is no store, or another simulator is using it.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        name = ":memory:"
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            name = str(directory / "exchange.sqlite3")
+        self._connection = sqlite3.connect(name, isolation_level=None, timeout=1.0)
+        try:
+            # One simulator per directory: a second one would give out the same ids.
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ConfigError(f"{name}: not a store that can be used ({error})") from error
+
+    def close(self) -> None:
+        """Release the file."""
+        self._connection.close()
+
+    def save(
+        self,
+        changes: Changes,
+        balances: Iterable[tuple[int, str, Balance]],
+        state: VenueState,
+    ) -> None:
+        """Commit everything one command or one step of the market changed."""
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            for order in changes.orders.values():
+                self._save_order(order)
+            for execution in changes.executions:
+                connection.execute(
+                    "INSERT INTO executions"
+                    " (account_id, symbol, order_id, trade_id, time_ns, body)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        execution.account_id,
+                        execution.symbol,
+                        execution.order_id,
+                        execution.trade_id,
+                        execution.time_ns,
+                        _ENCODER.encode(execution),
+                    ),
+                )
+            connection.executemany(
+                "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?)",
+                [(account, asset, held.free, held.locked) for account, asset, held in balances],
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO state VALUES (1, ?)", (msgspec.json.encode(state),)
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def state(self) -> VenueState | None:
+        """Return what the venue was when it last saved, or None on first use."""
+        row = self._connection.execute("SELECT body FROM state").fetchone()
+        try:
+            return None if row is None else _STATE.decode(row[0])
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"the store is of another version of bagbot ({error})") from error
+
+    def balances(self, account_id: int) -> dict[str, Balance]:
+        """Return the stored balances of an account, none on first use."""
+        rows = self._connection.execute(
+            "SELECT asset, free, locked FROM balances WHERE account_id = ?", (account_id,)
+        )
+        return {asset: Balance(free, locked) for asset, free, locked in rows}
+
+    def open_orders(self) -> list[Order]:
+        """Return the orders that were open, oldest first, which is their priority at a price."""
+        rows = self._connection.execute(
+            "SELECT body FROM orders WHERE is_open ORDER BY order_id"
+        ).fetchall()
+        return [_ORDER.decode(body) for (body,) in rows]
+
+    def order(self, account_id: int, symbol: str, order_id: int) -> Order | None:
+        """Return an order, open or closed, by its id."""
+        row = self._connection.execute(
+            "SELECT body FROM orders WHERE order_id = ? AND account_id = ? AND symbol = ?",
+            (order_id, account_id, symbol),
+        ).fetchone()
+        return None if row is None else _ORDER.decode(row[0])
+
+    def order_by_client_id(
+        self, account_id: int, symbol: str, client_order_id: str
+    ) -> Order | None:
+        """Return the newest order with this client id: closed orders may share it."""
+        row = self._connection.execute(
+            "SELECT body FROM orders WHERE account_id = ? AND symbol = ? AND client_order_id = ?"
+            " ORDER BY order_id DESC LIMIT 1",
+            (account_id, symbol, client_order_id),
+        ).fetchone()
+        return None if row is None else _ORDER.decode(row[0])
+
+    def orders(
+        self,
+        account_id: int,
+        symbol: str | None = None,
+        *,
+        from_id: int | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int,
+    ) -> list[Order]:
+        """Return orders, oldest first: the oldest from a lower bound on, else the newest."""
+        conditions = [
+            ("account_id = ?", account_id),
+            ("symbol = ?", symbol),
+            ("order_id >= ?", from_id),
+            ("time_ns >= ?", start_ns),
+            ("time_ns <= ?", end_ns),
+        ]
+        is_ascending = from_id is not None or start_ns is not None
+        rows = self._select(
+            "orders", "order_id", conditions, is_ascending=is_ascending, limit=limit
+        )
+        return [_ORDER.decode(body) for body in rows]
+
+    def executions(
+        self,
+        account_id: int,
+        symbol: str | None = None,
+        *,
+        order_id: int | None = None,
+        from_id: int | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int,
+    ) -> list[Execution]:
+        """Return executions, oldest first: the oldest from a lower bound on, else the newest."""
+        conditions = [
+            ("account_id = ?", account_id),
+            ("symbol = ?", symbol),
+            ("order_id = ?", order_id),
+            ("trade_id >= ?", from_id),
+            ("time_ns >= ?", start_ns),
+            ("time_ns <= ?", end_ns),
+        ]
+        is_ascending = from_id is not None or start_ns is not None
+        rows = self._select(
+            "executions", "number", conditions, is_ascending=is_ascending, limit=limit
+        )
+        return [_EXECUTION.decode(body) for body in rows]
+
+    def _save_order(self, order: Order) -> None:
+        self._connection.execute(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (order_id) DO UPDATE SET"
+            " is_open = excluded.is_open, body = excluded.body",
+            (
+                order.order_id,
+                order.account_id,
+                order.symbol,
+                order.client_order_id,
+                order.time_ns,
+                order.is_open,
+                _ENCODER.encode(order),
+            ),
+        )
+
+    def _select(
+        self,
+        table: str,
+        key: str,
+        conditions: list[tuple[str, int | str | None]],
+        *,
+        is_ascending: bool,
+        limit: int,
+    ) -> list[bytes]:
+        """Return the bodies that meet every condition whose value is not None, oldest first."""
+        used = [(text, value) for text, value in conditions if value is not None]
+        where = " AND ".join(text for text, _ in used)
+        direction = "ASC" if is_ascending else "DESC"
+        rows = self._connection.execute(
+            f"SELECT body FROM {table} WHERE {where} ORDER BY {key} {direction} LIMIT ?",
+            (*(value for _, value in used), limit),
+        ).fetchall()
+        bodies = [body for (body,) in rows]
+        return bodies if is_ascending else bodies[::-1]

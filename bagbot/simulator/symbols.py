@@ -1,0 +1,98 @@
+"""The trading rules of each symbol, as values: tick, lot and the limits of Binance's filters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bagbot.simulator.amounts import ONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolRules:
+    """What an order on one symbol must satisfy. Amounts are in 1e-8."""
+
+    symbol: str
+    base: str
+    quote: str
+    tick: int
+    price_max: int
+    lot: int
+    quantity_max: int
+    market_quantity_max: int
+    notional_min: int
+    notional_max: int = 9_000_000 * ONE
+    # An order's price must lie within these multiples of the five-minute average.
+    price_multiplier_up: int = 5
+    price_divisor_down: int = 5
+    average_price_minutes: int = 5
+    open_orders_max: int = 200
+
+    @property
+    def price_min(self) -> int:
+        """Return the lowest price, which is one tick on every symbol served."""
+        return self.tick
+
+    @property
+    def quantity_min(self) -> int:
+        """Return the smallest quantity, which is one lot on every symbol served."""
+        return self.lot
+
+
+# Filters as of 2021 (recorded exchangeInfo), brought to the field set of 2026.
+DEFAULT_SYMBOLS: Mapping[str, SymbolRules] = {
+    rules.symbol: rules
+    for rules in (
+        SymbolRules(
+            symbol="BTCUSDT",
+            base="BTC",
+            quote="USDT",
+            tick=ONE // 100,
+            price_max=1_000_000 * ONE,
+            lot=ONE // 100_000,
+            quantity_max=9_000 * ONE,
+            market_quantity_max=100 * ONE,
+            notional_min=5 * ONE,
+        ),
+        SymbolRules(
+            symbol="ETHUSDT",
+            base="ETH",
+            quote="USDT",
+            tick=ONE // 100,
+            price_max=1_000_000 * ONE,
+            lot=ONE // 10_000,
+            quantity_max=9_000 * ONE,
+            market_quantity_max=1_600 * ONE,
+            notional_min=5 * ONE,
+        ),
+        SymbolRules(
+            symbol="ETHBTC",
+            base="ETH",
+            quote="BTC",
+            tick=ONE // 100_000,
+            price_max=922_327 * ONE,
+            lot=ONE // 10_000,
+            quantity_max=100_000 * ONE,
+            market_quantity_max=870 * ONE,
+            notional_min=ONE // 10_000,
+        ),
+        SymbolRules(
+            symbol="BNBUSDT",
+            base="BNB",
+            quote="USDT",
+            tick=ONE // 100,
+            price_max=100_000 * ONE,
+            lot=ONE // 1_000,
+            quantity_max=900_000 * ONE,
+            market_quantity_max=28_000 * ONE,
+            notional_min=5 * ONE,
+        ),
+    )
+}
+
+
+def with_open_orders_max(
+    symbols: Mapping[str, SymbolRules], open_orders_max: int
+) -> dict[str, SymbolRules]:
+    """Return the same symbols with another MAX_NUM_ORDERS."""
+    return {
+        name: replace(rules, open_orders_max=open_orders_max) for name, rules in symbols.items()
+    }

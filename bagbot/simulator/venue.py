@@ -1,0 +1,416 @@
+"""The simulated exchange as a whole: core, markets, tape, candles and store, without sockets.
+
+Every method that changes something commits the change before it returns, and leaves in `outbox`
+what clients may then be told. Time comes in with each call.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bagbot.simulator.amounts import ONE
+from bagbot.simulator.candles import Candle, CandleSeries
+from bagbot.simulator.exchange import Exchange, Moment, Placement
+from bagbot.simulator.market import (
+    PROFILES,
+    QUOTE_LEVELS,
+    MarketProfile,
+    Point,
+    PriceSource,
+    quotes_around,
+)
+from bagbot.simulator.orders import (
+    CancelOrder,
+    Order,
+    OrderEvent,
+    PlaceOrder,
+    TradePrint,
+)
+from bagbot.simulator.store import Store, VenueState
+from bagbot.simulator.symbols import SymbolRules
+
+ACCOUNT = 1
+"""The one account that the simulator's key belongs to."""
+
+_CANDLES_MAX = 20_000
+_TAPE_MAX = 1_000
+_DAY_MS = 24 * 60 * 60 * 1_000
+# A step that has to catch up plays this much of the market, then lets others run.
+_POINTS_PER_STEP_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceEvent:
+    """The balances that one command touched, as they are after it."""
+
+    account_id: int
+    balances: list[tuple[str, int, int]]
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookEvent:
+    """The top of a book after a change."""
+
+    symbol: str
+    update_id: int
+    bid: tuple[int, int] | None
+    ask: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CandleEvent:
+    """A base candle that has closed, in market time."""
+
+    symbol: str
+    candle: Candle
+
+
+VenueEvent = OrderEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
+
+
+@dataclass(frozen=True, slots=True)
+class DayStatistics:
+    """The last 24 hours of a symbol, in market time."""
+
+    candle: Candle
+    previous_close: int
+    opens_ms: int
+    closes_ms: int
+
+
+@dataclass(slots=True)
+class _Market:
+    """One symbol's market as it stands."""
+
+    rules: SymbolRules
+    profile: MarketProfile
+    source: PriceSource
+    candles: CandleSeries
+    price: int
+    price_range: tuple[int, int] | None = None
+    time_ms: int = 0
+    tape: deque[TradePrint] = field(default_factory=lambda: deque(maxlen=_TAPE_MAX))
+    update_id: int = 0
+
+
+class MarketClock:
+    """The market's own time, which runs `speed` times as fast as the wire's."""
+
+    def __init__(self, *, wire_start_ns: int, market_start_ms: int, speed: float) -> None:
+        self.wire_start_ns = wire_start_ns
+        self.market_start_ms = market_start_ms
+        self.speed = speed
+
+    def market_ms(self, time_ns: int) -> int:
+        """Return the market's time at wire time `time_ns`."""
+        elapsed_ns = max(time_ns - self.wire_start_ns, 0)
+        return self.market_start_ms + int(elapsed_ns * self.speed) // 1_000_000
+
+
+class Venue:
+    """One simulated exchange with its markets and one user account."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        sources: Mapping[str, PriceSource],
+        store: Store,
+        *,
+        clock: MarketClock,
+        balances: Mapping[str, int],
+        market_name: str = "",
+    ) -> None:
+        self.exchange = exchange
+        self._market_name = market_name
+        self.clock = clock
+        self.outbox: list[VenueEvent] = []
+        self._store = store
+        self._closed: list[CandleEvent] = []
+        self._told_tops: dict[str, tuple[tuple[int, int] | None, tuple[int, int] | None]] = {}
+        self._played_ms = clock.market_start_ms
+        state = store.state()
+        base_ms = max(source.base_ms for source in sources.values())
+        # Candles are stamped so that the bar in play at the start is the bar of now, and never
+        # earlier than candles were stamped before a restart.
+        stamp_ms = clock.wire_start_ns // 1_000_000
+        if state is not None:
+            stamp_ms = max(stamp_ms, state.market_time_ms + state.offset_ms)
+        self.offset_ms = stamp_ms // base_ms * base_ms - clock.market_start_ms // base_ms * base_ms
+        self._markets = {
+            symbol: _Market(
+                rules=rules,
+                profile=PROFILES[symbol],
+                source=sources[symbol],
+                candles=CandleSeries(
+                    sources[symbol].base_ms, sources[symbol].history(), length_max=_CANDLES_MAX
+                ),
+                price=PROFILES[symbol].start_price if state is None else state.prices[symbol],
+                time_ms=clock.market_start_ms,
+                # Rises by one per change, far slower than microseconds pass: a restart never
+                # goes back.
+                update_id=clock.wire_start_ns // 1_000,
+            )
+            for symbol, rules in exchange.symbols.items()
+        }
+        self._load(state, balances)
+        self._prime()
+
+    # Commands.
+
+    def place(self, command: PlaceOrder, time_ns: int) -> Placement:
+        """Place an order; raises OrderRefusedError."""
+        market = self._markets[command.symbol]
+        placement = self.exchange.place(command, self._moment(market, time_ns))
+        self._commit(time_ns)
+        # Liquidity that large orders have eaten comes back at once, not only with the next step.
+        if self.exchange.books[command.symbol].quote_count < QUOTE_LEVELS:
+            self._move(market, time_ns)
+            self._commit(time_ns)
+        return placement
+
+    def cancel(self, command: CancelOrder, time_ns: int) -> Order:
+        """Cancel an order; raises CancelRefusedError."""
+        market = self._markets[command.symbol]
+        order = self.exchange.cancel(command, self._moment(market, time_ns))
+        self._commit(time_ns)
+        return order
+
+    def advance(self, time_ns: int) -> bool:
+        """Play the market up to now; return False if there is more to catch up on."""
+        market_ms = self.clock.market_ms(time_ns)
+        is_up_to_date = True
+        for market in self._markets.values():
+            is_up_to_date &= self._advance_market(market, market_ms, time_ns)
+        if is_up_to_date:
+            self._played_ms = market_ms
+        else:
+            slowest_ms = min(market.time_ms for market in self._markets.values())
+            self._played_ms = max(self._played_ms, slowest_ms)
+        self._commit(time_ns, is_step=True)
+        return is_up_to_date
+
+    def move_price(self, symbol: str, price: int, time_ns: int) -> None:
+        """Put a market at `price` at once."""
+        market = self._markets[symbol]
+        market.price = price
+        if market.price_range is not None:
+            low, high = market.price_range
+            market.price_range = (min(low, price), max(high, price))
+        self._move(market, time_ns)
+        self._print(market, market.rules.lot, time_ns, buyer_is_maker=False)
+        self._commit(time_ns, is_step=True)
+
+    # Look-ups.
+
+    @property
+    def is_market_over(self) -> bool:
+        """Return whether a recorded market has come to its end."""
+        return any(market.source.is_over for market in self._markets.values())
+
+    def market_time_ms(self, symbol: str) -> int:
+        """Return the market time of the symbol's newest point: what a trade now is stamped with."""
+        return self._markets[symbol].time_ms
+
+    def last_price(self, symbol: str) -> int:
+        """Return the price the market stands at."""
+        return self._markets[symbol].price
+
+    def tape(self, symbol: str) -> list[TradePrint]:
+        """Return the newest public trades, oldest first."""
+        return list(self._markets[symbol].tape)
+
+    def candles(self, symbol: str) -> CandleSeries:
+        """Return the symbol's candles in market time."""
+        return self._markets[symbol].candles
+
+    def update_id(self, symbol: str) -> int:
+        """Return the number of the book's newest change."""
+        return self._markets[symbol].update_id
+
+    def order(
+        self, symbol: str, *, order_id: int | None, client_order_id: str | None
+    ) -> Order | None:
+        """Return an order by id, or the open one, else the newest one, by client id."""
+        if order_id is not None:
+            order = self.exchange.open_order(order_id)
+            if order is not None and order.symbol == symbol:
+                return order
+            return self._store.order(ACCOUNT, symbol, order_id)
+        wanted = client_order_id or ""
+        order = self.exchange.open_order_by_client_id(ACCOUNT, symbol, wanted)
+        return order or self._store.order_by_client_id(ACCOUNT, symbol, wanted)
+
+    @property
+    def store(self) -> Store:
+        """Return the store, for the history of orders and executions."""
+        return self._store
+
+    def average_price(self, symbol: str) -> int:
+        """Return the volume-weighted price of the symbol's last five minutes."""
+        market = self._markets[symbol]
+        minutes = market.rules.average_price_minutes
+        candles = market.candles.since(market.time_ms - minutes * 60_000)
+        volume = sum(candle.volume for candle in candles)
+        if volume == 0:
+            return market.price
+        return sum(candle.quote_volume for candle in candles) * ONE // volume
+
+    def day(self, symbol: str) -> DayStatistics:
+        """Return the rolling statistics of the last 24 hours of market time."""
+        market = self._markets[symbol]
+        closes_ms = market.time_ms
+        opens_ms = closes_ms - _DAY_MS
+        candles = market.candles.since(opens_ms)
+        if not candles:
+            flat = Candle(closes_ms, market.price, market.price, market.price, market.price)
+            return DayStatistics(flat, market.price, opens_ms, closes_ms)
+        merged = candles[0].copy_at(opens_ms)
+        for candle in candles[1:]:
+            merged.merge(candle)
+        return DayStatistics(merged, candles[0].open, opens_ms, closes_ms)
+
+    # Start.
+
+    def _load(self, state: VenueState | None, balances: Mapping[str, int]) -> None:
+        stored = self._store.balances(ACCOUNT)
+        if state is None or not stored:
+            self.exchange.open_account(ACCOUNT, balances)
+            return
+        self.exchange.restore(ACCOUNT, stored)
+        self.exchange.next_order_id = state.next_order_id
+        self.exchange.next_event_id = state.next_event_id
+        self.exchange.next_trade_ids |= state.next_trade_ids
+        for order in self._store.open_orders():
+            self.exchange.restore_order(order)
+
+    def _prime(self) -> None:
+        """Bring every market to its starting point; what it did until there is already done."""
+        time_ns = self.clock.wire_start_ns
+        for market in self._markets.values():
+            for point in market.source.points(self.clock.market_start_ms):
+                self._stand_at(market, point)
+                market.candles.roll(point.time_ms)
+                self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+            self._move(market, time_ns)
+        self._commit(time_ns, is_step=True)
+        self.outbox.clear()
+
+    # The market's course.
+
+    def _advance_market(self, market: _Market, market_ms: int, time_ns: int) -> bool:
+        count = 0
+        for point in market.source.points(market_ms):
+            self._roll(market, point.time_ms)
+            self._stand_at(market, point)
+            self.exchange.market_moves(
+                market.rules.symbol, point.price, point.price_range, self._moment(market, time_ns)
+            )
+            self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+            if self.exchange.has_account_changes:
+                self._commit(time_ns)
+            count += 1
+            if count == _POINTS_PER_STEP_MAX:
+                break
+        if count:
+            self._requote(market)
+        is_up_to_date = count < _POINTS_PER_STEP_MAX
+        if is_up_to_date:
+            self._roll(market, market_ms)
+        self.exchange.reference_prices[market.rules.symbol] = self.average_price(
+            market.rules.symbol
+        )
+        return is_up_to_date
+
+    def _stand_at(self, market: _Market, point: Point) -> None:
+        market.price = point.price
+        market.price_range = point.price_range
+        market.time_ms = point.time_ms
+
+    def _move(self, market: _Market, time_ns: int) -> None:
+        """Let the market trade with who is in its way at its price, and quote anew."""
+        self.exchange.market_moves(
+            market.rules.symbol, market.price, market.price_range, self._moment(market, time_ns)
+        )
+        self._requote(market)
+
+    def _requote(self, market: _Market) -> None:
+        bids, asks = quotes_around(market.price, market.price_range, market.rules, market.profile)
+        self.exchange.market_quotes(market.rules.symbol, bids, asks)
+
+    def _roll(self, market: _Market, market_ms: int) -> None:
+        candle = market.candles.roll(market_ms)
+        if candle is not None:
+            self._closed.append(CandleEvent(market.rules.symbol, candle))
+
+    def _print(self, market: _Market, quantity: int, time_ns: int, *, buyer_is_maker: bool) -> None:
+        trade_id = -1
+        if quantity > 0:
+            trade_id = self.exchange.market_prints(
+                market.rules.symbol,
+                price=market.price,
+                quantity=quantity,
+                buyer_is_maker=buyer_is_maker,
+                time_ns=time_ns,
+            ).trade_id
+        market.candles.add(
+            market.time_ms,
+            price=market.price,
+            quantity=quantity,
+            buyer_is_maker=buyer_is_maker,
+            trade_id=trade_id,
+        )
+
+    # Committing and telling.
+
+    def _commit(self, time_ns: int, *, is_step: bool = False) -> None:
+        """Store what has changed, then put it into the outbox.
+
+        Trade ids are part of the stored state, so no id that was streamed is given out again.
+        """
+        changes = self.exchange.take_changes()
+        balances = [
+            (account_id, asset, self.exchange.balances[account_id][asset])
+            for account_id, asset in changes.balances
+        ]
+        if changes.is_durable or changes.prints or is_step:
+            self._store.save(changes, balances, self._state())
+        # A closed bar comes before what happened in the next one.
+        self.outbox.extend(self._closed)
+        self._closed.clear()
+        self.outbox.extend(changes.events)
+        by_account: dict[int, list[tuple[str, int, int]]] = {}
+        for account_id, asset, held in balances:
+            by_account.setdefault(account_id, []).append((asset, held.free, held.locked))
+        self.outbox.extend(
+            BalanceEvent(account_id, touched, time_ns) for account_id, touched in by_account.items()
+        )
+        for trade in changes.prints:
+            self._markets[trade.symbol].tape.append(trade)
+        self.outbox.extend(changes.prints)
+        for symbol in changes.books:
+            self._tell_book(symbol)
+
+    def _tell_book(self, symbol: str) -> None:
+        market = self._markets[symbol]
+        market.update_id += 1
+        book = self.exchange.books[symbol]
+        top = (book.best_bid(), book.best_ask())
+        if self._told_tops.get(symbol) != top:
+            self._told_tops[symbol] = top
+            self.outbox.append(BookEvent(symbol, market.update_id, *top))
+
+    def _state(self) -> VenueState:
+        exchange = self.exchange
+        return VenueState(
+            market_name=self._market_name,
+            market_time_ms=self._played_ms,
+            offset_ms=self.offset_ms,
+            prices={symbol: market.price for symbol, market in self._markets.items()},
+            next_order_id=exchange.next_order_id,
+            next_event_id=exchange.next_event_id,
+            next_trade_ids=exchange.next_trade_ids,
+        )
+
+    def _moment(self, market: _Market, time_ns: int) -> Moment:
+        return Moment(time_ns, market.time_ms)
