@@ -217,9 +217,9 @@ def report_timelines(
     steps = [
         "the alert's way in: socket, HTTP, JSON, secret, fields, identity",
         "the decision: plan, risk gate, reservation, client order id, record",
-        "the journal: thread, commit, flush, back",
+        "the journal: thread, commit, flush, back (meanwhile the order is signed)",
         "the executor: from durable to the connector",
-        "the order's way to the exchange: fields, signature, aiohttp, socket, HTTP",
+        "the order's way to the exchange: aiohttp, socket, HTTP",
         "the exchange: signature, filters, matching, its own record",
     ]
     rows = []
@@ -261,11 +261,11 @@ def run_engine_with_stopwatches() -> None:
     send = OrderExecutor._send
 
     @functools.wraps(send)
-    async def sending(self: Any, request: Any) -> Any:
+    async def sending(self: Any, request: Any, prepared: Any) -> Any:
         # Marks of alerts that overlap are of no use: three it must be, and this is the third.
         if len(current) == 3:
             timelines[request.client_order_id] = [*current, time.monotonic_ns()]
-        return await send(self, request)
+        return await send(self, request, prepared)
 
     marking(OrderExecutor, "decide", begins=True)
     marking(SqliteJournal, "append", begins=False)

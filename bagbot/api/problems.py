@@ -6,8 +6,9 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -72,7 +73,7 @@ def problem_response(problem: ProblemError) -> Response:
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Let every error that a route raises be answered as a problem."""
     app.add_exception_handler(ProblemError, _answer)
     app.add_exception_handler(BagbotError, _answer)

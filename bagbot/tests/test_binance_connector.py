@@ -376,6 +376,22 @@ async def test_instruments_carry_the_filters(connector: BinanceConnector):
     assert instrument.notional_min is not None
 
 
+async def test_prepared_order_leaves_when_it_is_sent_and_not_before(
+    connector: BinanceConnector, simulator: SimulatorServer
+):
+    # Before anything is known, preparing has to wait for the sending.
+    assert (await connector.prepare_order(MARKET)()).status is ExchangeOrderStatus.CLOSED
+    before = await requests_of(simulator)
+    with pytest.raises(InvalidOrderError, match="lot"):
+        connector.prepare_order({**MARKET, "amount": "0.010000001"})
+    params = {"timestamp": connector.stamp()["timestamp"], "recvWindow": 60_000}
+    send = connector.prepare_order({**MARKET, "clientOrderId": "prepared", "params": params})
+    await asyncio.sleep(0.05)
+    assert await requests_of(simulator) == before
+    assert (await send()).client_order_id == "prepared"
+    assert await requests_of(simulator) == [*before, ORDER]
+
+
 async def test_symbols_are_asked_for_once_however_many_need_them(
     connector: BinanceConnector, simulator: SimulatorServer
 ):

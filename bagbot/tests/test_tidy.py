@@ -58,7 +58,7 @@ def test_functions_fit_a_screen() -> None:
 def test_only_the_executor_sends_and_cancels_orders() -> None:
     found = places(
         [p for p in SOURCES if "connectors" not in p.parts and "simulator" not in p.parts],
-        re.compile(r"\.(create_order|cancel_order)$"),
+        re.compile(r"\.(create_order|prepare_order|cancel_order)$"),
     )
     assert {place.partition(":")[0] for place in found} == {"bagbot/trading/order_executor.py"}
     assert len(found) == 2

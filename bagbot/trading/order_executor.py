@@ -56,6 +56,7 @@ from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
     ExchangeOrder,
     IExchangeConnector,
+    SendOrder,
     StreamLost,
     StreamOpened,
 )
@@ -386,16 +387,19 @@ class OrderExecutor:
         order_id = known.order_id or ""
         self._in_flight.add(order_id)
         try:
+            # The disk is at work for some 0.3 ms; meanwhile the order is written and signed.
+            await asyncio.sleep(0)
+            send = None if request is None else self._prepared(request)
             if not await self._is_durable(written, known):
                 return
             # The order goes first: who waits for the record, or watches, is told two rounds of
             # the loop later, when its last bytes are out (on Python 3.11 aiohttp needs one more).
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._tell, known, entries)
-            if request is None:
+            if request is None or send is None:
                 return
             event = self._stopped_meanwhile(order_id)
-            told = await self._send(request) if event is None else event
+            told = await self._send(request, send) if event is None else event
             if isinstance(told, ExchangeOrder):
                 await self._learn_told(order_id, told)
             else:
@@ -426,11 +430,21 @@ class OrderExecutor:
         if known.order_id:
             self._publish(known.order_id, entries)
 
-    async def _send(self, request: OrderRequest) -> ExchangeOrder | OrderEvent:
+    def _prepared(self, request: OrderRequest) -> SendOrder | Exception:
+        try:
+            return self._connector.prepare_order(request.to_payload())
+        except Exception as error:  # noqa: BLE001 - it is judged where the order would be sent.
+            return error
+
+    async def _send(
+        self, request: OrderRequest, send: SendOrder | Exception
+    ) -> ExchangeOrder | OrderEvent:
         """Send once. Whatever is not understood afterwards is an unknown outcome."""
         try:
+            if isinstance(send, Exception):
+                raise send
             async with asyncio.timeout(self._settings.send_timeout_s):
-                told: object = await self._connector.create_order(request.to_payload())
+                told: object = await send()
             if isinstance(told, Mapping):
                 told = ExchangeOrder.from_ccxt(told, request)
             if isinstance(told, ExchangeOrder):

@@ -48,6 +48,7 @@ from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
     ExchangePosition,
+    SendOrder,
     Ticker,
     Trade,
 )
@@ -190,15 +191,30 @@ class BinanceConnector(CcxtConnector):
         """
         request = OrderRequest.from_payload(order_payload)
         self._require_credentials()
-        instrument = self._instruments.get(request.symbol) or await self._instrument(request.symbol)
+        await self._instrument(request.symbol)
+        # Who brings a timestamp has recorded it: measuring now would only eat into its window.
+        is_stamped = "timestamp" in request.params
+        if not self._clock.is_measured or (not is_stamped and self._clock.is_stale):
+            await self._fresh_clock()
+        return await self.prepare_order(request)()
+
+    def prepare_order(self, order_payload: Mapping[str, object] | OrderRequest) -> SendOrder:
+        """Return a call that sends this order: it is checked, written and signed by then."""
+        if not self._instruments or not self._clock.is_measured:
+            return lambda: self.create_order(order_payload)
+        request = OrderRequest.from_payload(order_payload)
+        self._require_credentials()
+        instrument = self._known_instrument(request.symbol)
         require_steps(request, instrument)
         fields = self._order_fields(request, instrument)
-        # Who brings a timestamp has recorded it: measuring now would only eat into its window.
-        if not self._clock.is_measured or ("timestamp" not in fields and self._clock.is_stale):
-            await self._fresh_clock()
+        client_order_id = fields["newClientOrderId"]
         api = "fapiPrivate" if self._futures else "private"
         signed = self._exchange.sign("order", [api], "POST", fields)
-        return await self._send_order(request, fields["newClientOrderId"], signed)
+
+        async def send() -> ExchangeOrder:
+            return await self._send_order(request, client_order_id, signed)
+
+        return send
 
     async def _send_order(
         self, request: OrderRequest, client_order_id: str, signed: Mapping[str, Any]

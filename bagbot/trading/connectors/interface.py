@@ -5,7 +5,7 @@ dataclasses and every amount is a Decimal.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -139,6 +139,7 @@ class StreamLost:
     reason: str
 
 
+SendOrder = Callable[[], Awaitable[ExchangeOrder]]
 AccountEvent = ExchangeOrder | StreamOpened | StreamLost
 
 _OPTIONAL: Final = (
@@ -214,6 +215,18 @@ class IExchangeConnector(ABC):
         the exchange has no such thing.
         """
         return {}
+
+    def prepare_order(self, order_payload: Mapping[str, object]) -> SendOrder:
+        """Return a call that sends this order; all that can be done before is done now.
+
+        Nothing leaves before the call is made. It is `create_order` in two steps, for a caller
+        who has to wait for something else in between; raises what `create_order` would.
+        """
+
+        async def send() -> ExchangeOrder:
+            return await self.create_order(order_payload)
+
+        return send
 
     async def fetch_ticker(self, symbol: str) -> Ticker:
         """Return the market's prices now."""
