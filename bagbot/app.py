@@ -317,7 +317,11 @@ async def run_exchange(
     try:
         async with SimulatorServer(settings) as server:
             say(f"{READY_WORD} {server.url}")
-            await stop.wait()
+            async with asyncio.TaskGroup() as tasks:
+                ends = [tasks.create_task(stop.wait()), tasks.create_task(server.wait_stopped())]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in ends:
+                    end.cancel()
     except OSError as error:
         raise ConfigError(
             f"the exchange cannot listen on 127.0.0.1:{settings.port}, or keep its data in "

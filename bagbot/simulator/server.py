@@ -238,10 +238,14 @@ class SimulatorServer:
         if isinstance(failure, Exception):
             raise failure
 
+    async def wait_stopped(self) -> None:
+        """Return when `stop` was called or the market has failed."""
+        await self._stopped.wait()
+
     async def run_until_stopped(self) -> None:
         """Start, and serve until `stop` is called or this is cancelled."""
         async with self:
-            await self._stopped.wait()
+            await self.wait_stopped()
 
     # The market.
 

@@ -116,7 +116,7 @@ def test_bash_blocks_of_a_page_run_one_after_the_other(page: str, bagbot: Runnin
     shown = run(["bash", "-c", "\n".join(code)], page, PROJECT, environment(bagbot))
     if page == "README.md":
         assert '"status":"accepted"' in shown
-        assert '"rule":"max_order_value"' in shown
+        assert '"rule": "max_order_value"' in shown
 
 
 @pytest.mark.parametrize(
