@@ -1,0 +1,239 @@
+"""The whole path over real sockets: executor, journal, connector and exchange, with faults.
+
+What is asked of each fault is the same: the order ends with its true outcome, and the exchange
+has it once or not at all, as the outcome says.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bagbot.domain.order import Order, OrderIntent, OrderRequest, OrderStatus, intent_id
+from bagbot.simulator.server import SimulatorServer
+from bagbot.storage.sqlite_journal import SqliteJournal
+from bagbot.system_clock import SystemClock
+from bagbot.tests.conftest import API_KEY, API_SECRET
+from bagbot.trading.connectors import BinanceConnector
+from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.submission import ExecutorSettings
+
+LIMITS = RiskLimits(
+    order_value_max=Decimal(10_000),
+    position_value_max=Decimal(100_000),
+    price_collar_ratio=Decimal("0.05"),
+    symbols=frozenset({"BTC/USDT"}),
+)
+# A fence of half a second instead of a minute: the exchange here takes no longer than that.
+FAST = ExecutorSettings(
+    send_timeout_s=0.6, probe_interval_s=0.1, poll_interval_s=0.3, fence_margin_ms=500
+)
+PLACE = {"method": "POST", "path": "/api/v3/order"}
+TIMEOUT = {"code": -1007, "msg": "Timeout waiting for response from backend server."}
+
+
+@contextlib.asynccontextmanager
+async def trading(
+    exchange: SimulatorServer, folder: Path, settings: ExecutorSettings = FAST
+) -> AsyncIterator[OrderExecutor]:
+    journal = SqliteJournal(folder / "journal.sqlite")
+    try:
+        async with (
+            BinanceConnector(
+                API_KEY, API_SECRET, base_url=exchange.url, recv_window_ms=500
+            ) as connector,
+            OrderExecutor(
+                connector=connector,
+                journal=journal,
+                risk_manager=RiskManager(LIMITS),
+                clock=SystemClock(),
+                settings=settings,
+            ) as executor,
+        ):
+            yield executor
+    finally:
+        await journal.close()
+
+
+def intent(key: str, **order: str) -> OrderIntent:
+    payload = {"symbol": "BTC/USDT", "side": "buy", "type": "market", "amount": "0.01"} | order
+    return OrderIntent(
+        id=intent_id("main", key),
+        account="main",
+        request=OrderRequest.from_payload(payload),
+        source="test",
+        identity=key,
+        time_ns=SystemClock().time_ns(),
+    )
+
+
+async def submitted(executor: OrderExecutor, key: str, **order: str) -> Order:
+    taken = await executor.submit(intent(key, **order))
+    assert taken.order is not None
+    return taken.order
+
+
+async def ask(exchange: SimulatorServer, method: str, path: str, body: object = None) -> Any:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.request(method, exchange.url + path, json=body) as response,
+    ):
+        assert response.status < 300, await response.text()
+        return await response.json()
+
+
+async def assert_agreed(exchange: SimulatorServer, executor: OrderExecutor) -> None:
+    """Both sides tell the same fills, and what they add up to."""
+    executions = await ask(exchange, "GET", "/admin/trades")
+    assert sorted(f.fill.trade_id for f in executor.state.fills) == sorted(
+        str(e["trade_id"]) for e in executions
+    )
+    net = sum(
+        (
+            Decimal(e["quantity"]) - Decimal(e["commission"])
+            if e["side"] == "BUY"
+            else -Decimal(e["quantity"])
+            for e in executions
+        ),
+        Decimal(0),
+    )
+    assert executor.state.ledger.position("main", "BTC/USDT").quantity == net
+
+
+@pytest.mark.parametrize(
+    ("faults", "status", "orders"),
+    [
+        ([{"kind": "lose_answer"}], OrderStatus.FILLED, 1),
+        ([{"kind": "lose_request"}], OrderStatus.NOT_ACCEPTED, 0),
+        ([{"kind": "answer", "status": 503, "body": TIMEOUT}], OrderStatus.FILLED, 1),
+        ([{"kind": "answer", "status": 200, "body": {"half": "an answer"}}], OrderStatus.FILLED, 1),
+        ([{"kind": "refuse", "status": 503, "body": TIMEOUT}], OrderStatus.NOT_ACCEPTED, 0),
+        ([{"kind": "refuse", "status": 502, "body": {}}], OrderStatus.NOT_ACCEPTED, 0),
+        ([{"kind": "delay_answer", "delay_s": 5}], OrderStatus.FILLED, 1),
+        ([{"kind": "delay_before", "delay_s": 2}], OrderStatus.NOT_ACCEPTED, 0),
+        (
+            [{"kind": "lose_answer"}, {"kind": "hide", "count": 4, "path": None, "method": None}],
+            OrderStatus.FILLED,
+            1,
+        ),
+        (
+            [
+                {
+                    "kind": "refuse",
+                    "status": 400,
+                    "body": {"code": -2010, "msg": "Market is closed."},
+                }
+            ],
+            OrderStatus.REJECTED,
+            0,
+        ),
+        (
+            [{"kind": "refuse", "status": 429, "body": {"code": -1003, "msg": "x"}}],
+            OrderStatus.REJECTED,
+            0,
+        ),
+    ],
+    ids=lambda value: "+".join(f["kind"] for f in value) if isinstance(value, list) else None,
+)
+async def test_an_order_ends_with_its_true_outcome_and_is_there_once_at_most(
+    simulator: SimulatorServer,
+    tmp_path: Path,
+    faults: list[dict[str, Any]],
+    status: OrderStatus,
+    orders: int,
+) -> None:
+    async with trading(simulator, tmp_path) as executor:
+        for fault in faults:
+            await ask(simulator, "POST", "/admin/faults", PLACE | fault)
+        taken = await submitted(executor, "k1")
+        order = await executor.until_settled(taken.id, 15)
+        assert order.status is status, order
+        assert len(await ask(simulator, "GET", "/admin/orders")) == orders
+        # It was sent once: nothing else was placed under any id.
+        placed = [
+            request
+            for request in await ask(simulator, "GET", "/admin/requests")
+            if (request["method"], request["path"]) == ("POST", "/api/v3/order")
+        ]
+        assert len(placed) == 1
+        await assert_agreed(simulator, executor)
+        pending, _ = executor.state.pending("BTC/USDT")
+        assert pending == 0
+
+
+async def test_the_worst_case_stays_reserved_while_the_outcome_is_unknown(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    slow = ExecutorSettings(send_timeout_s=0.3, probe_interval_s=60)
+    async with trading(simulator, tmp_path, slow) as executor:
+        await ask(simulator, "POST", "/admin/faults", PLACE | {"kind": "lose_request"})
+        taken = await submitted(executor, "k1", amount="0.1")
+        await asyncio.sleep(0.3)
+        assert executor.state.orders[taken.id].status is OrderStatus.UNKNOWN
+        # Eleven times 9,000 fit under 100,000, the one in doubt among them; the twelfth does not.
+        for number in range(11):
+            await submitted(executor, f"more{number}", amount="0.1")
+        refused = [o for o in executor.state.orders.values() if o.refusal is not None]
+        assert [o.refusal.rule for o in refused if o.refusal] == ["max_position_value"]
+
+
+async def test_a_resting_order_fills_by_the_stream_and_a_cancel_ends_one(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    quiet = ExecutorSettings(probe_interval_s=60, audit_interval_s=600)
+    async with trading(simulator, tmp_path, quiet) as executor:
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+        price = Decimal(ticker["price"]).quantize(Decimal(1))
+        low = await submitted(executor, "low", type="limit", price=str(price - 500))
+        lower = await submitted(executor, "lower", type="limit", price=str(price - 2000))
+        await asyncio.sleep(0.3)
+        assert executor.state.orders[low.id].status is OrderStatus.OPEN
+        await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+        filled = await executor.until_settled(low.id, 5)
+        assert filled.status is OrderStatus.FILLED
+        assert filled.average == price - 500
+        cancelled = await executor.cancel(lower.id)
+        assert cancelled.status is OrderStatus.CANCELLED
+        assert cancelled.client_order_id == lower.client_order_id
+        await assert_agreed(simulator, executor)
+
+
+async def test_what_happened_while_bagbot_was_down_is_known_after_the_start(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path) as executor:
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+        price = Decimal(ticker["price"]).quantize(Decimal(1))
+        low = await submitted(executor, "low", type="limit", price=str(price - 500))
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await submitted(executor, "market")
+        await asyncio.sleep(0.3)
+    await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+    async with trading(simulator, tmp_path) as executor:
+        # No waiting: who is ready has asked.
+        assert executor.state.orders[low.id].status is OrderStatus.FILLED
+        assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+        await assert_agreed(simulator, executor)
+
+
+async def test_an_exchange_that_forgot_everything_is_told_and_nothing_is_invented(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path) as executor:
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+        price = Decimal(ticker["price"]).quantize(Decimal(1))
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await asyncio.sleep(0.3)
+    async with (
+        SimulatorServer(simulator.settings) as amnesiac,
+        trading(amnesiac, tmp_path) as executor,
+    ):
+        await asyncio.sleep(0.5)
+        assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+        assert executor.state.fills == []
