@@ -410,6 +410,9 @@ class OrderExecutor:
         except (ExchangeError, TimeoutError) as error:
             # The order was accepted; only reading its trades failed, which is tried again.
             logger.warning("order is read again later", order_id=order_id, error=str(error))
+        except Exception as error:
+            logger.exception("an order's task has failed", order_id=order_id)
+            self._halt(f"the task of order {order_id} has failed: {error}")
         finally:
             self._in_flight.discard(order_id)
 
