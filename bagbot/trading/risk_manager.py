@@ -114,17 +114,17 @@ class RiskManager:
         # Only the dangerous side: a buy far below or a sell far above the market merely rests.
         if request.side is Side.BUY:
             limit = reference * (1 + ratio)
-            text, is_fine = f"at most {limit:f}", request.price <= limit
+            text, is_fine = f"at most {_plain(limit)}", request.price <= limit
         else:
             limit = reference * (1 - ratio)
-            text, is_fine = f"at least {limit:f}", request.price >= limit
+            text, is_fine = f"at least {_plain(limit)}", request.price >= limit
         if is_fine:
-            return Check("price_collar", str(request.price), text)
+            return Check("price_collar", _plain(request.price), text)
         return _refused(
             "price_collar",
-            str(request.price),
+            _plain(request.price),
             text,
-            f"the price {request.price} is too far from the market's {reference}",
+            f"the price {_plain(request.price)} is too far from the market's {_plain(reference)}",
         )
 
 
@@ -173,9 +173,10 @@ def _filters(request: OrderRequest, snapshot: Snapshot) -> Check | Refused:
         return Check("filters", "pass", "pass")
     return _refused(
         f"filter {violation.name}",
-        f"{violation.value:f}",
+        _plain(violation.value),
         violation.limit,
-        f"{violation.name} of {request.symbol} allows {violation.limit}, not {violation.value:f}",
+        f"{violation.name} of {request.symbol} allows {violation.limit}, "
+        f"not {_plain(violation.value)}",
     )
 
 
@@ -185,12 +186,12 @@ def _order_value(request: OrderRequest, snapshot: Snapshot, most: Decimal) -> Ch
         return _no_price("max_order_value", request)
     value = request.amount * price
     if value <= most:
-        return Check("max_order_value", f"{value:f}", f"at most {most:f}")
+        return Check("max_order_value", _plain(value), f"at most {_plain(most)}")
     return _refused(
         "max_order_value",
-        f"{value:f}",
-        f"at most {most:f}",
-        f"the order is worth {value:f}, more than the {most:f} allowed for one order",
+        _plain(value),
+        f"at most {_plain(most)}",
+        f"the order is worth {_plain(value)}, more than the {_plain(most)} allowed for one order",
     )
 
 
@@ -203,16 +204,17 @@ def _position_value(request: OrderRequest, snapshot: Snapshot, most: Decimal) ->
     else:
         worst = abs(snapshot.position - snapshot.pending_sells - request.amount)
     value = worst * price
-    limit = f"at most {most:f}"
+    limit = f"at most {_plain(most)}"
     if value <= most:
-        return Check("max_position_value", f"{value:f}", limit)
+        return Check("max_position_value", _plain(value), limit)
     if _is_reducing(request, snapshot):
-        return Check("max_position_value", f"{value:f}, reducing", limit)
+        return Check("max_position_value", f"{_plain(value)}, reducing", limit)
     return _refused(
         "max_position_value",
-        f"{value:f}",
+        _plain(value),
         limit,
-        f"the position in {request.symbol} could become worth {value:f}, more than {most:f}",
+        f"the position in {request.symbol} could become worth {_plain(value)}, "
+        f"more than {_plain(most)}",
     )
 
 
@@ -232,3 +234,7 @@ def _no_price(rule: str, request: OrderRequest) -> Refused:
 
 def _refused(rule: str, value: str, limit: str, message: str) -> Refused:
     return Refused(rule, value, limit, message)
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
