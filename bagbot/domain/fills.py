@@ -256,7 +256,7 @@ def certain_range(order: WorkingOrder, bar: Bar) -> tuple[int, int]:
     since = order.since
     if order.is_late:
         return min(since, bar.close), max(since, bar.close)
-    if since in (0, bar.open):
+    if since == 0:
         return bar.low, bar.high
     if since < bar.open:
         return bar.low, max(since, bar.close)
