@@ -231,15 +231,9 @@ class Exchange:
         key = (command.account_id, command.symbol, command.client_order_id)
         if command.client_order_id and key in self._open_by_client_id:
             raise OrderRefusedError(Refusal.DUPLICATE_ORDER)
-        book = self.books[command.symbol]
+        plan = self._match(command, rules)
         if command.quote_quantity:
-            plan = book.plan_quote(
-                is_buy=command.is_buy, quote_quantity=command.quote_quantity, lot=rules.lot
-            )
             _check_quote_liquidity(plan, rules)
-        else:
-            limit = None if command.type is OrderType.MARKET else command.price
-            plan = book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity)
         if command.type is OrderType.LIMIT_MAKER and plan.matches:
             raise OrderRefusedError(Refusal.WOULD_TAKE)
         if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
@@ -249,6 +243,20 @@ class Exchange:
         if self.balances[command.account_id][asset].free < lock:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
+
+    def _match(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
+        """Return whom a new order would trade with."""
+        book = self.books[command.symbol]
+        if command.quote_quantity:
+            return book.plan_quote(
+                is_buy=command.is_buy, quote_quantity=command.quote_quantity, lot=rules.lot
+            )
+        limit = None if command.type is OrderType.MARKET else command.price
+        return book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity)
+
+    def _commission(self, received: int, rate_ppm: int) -> int:
+        """Return the fee on what was received."""
+        return commission_amount(received, rate_ppm)
 
     def _check_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
         if command.type is OrderType.MARKET:
@@ -370,7 +378,7 @@ class Exchange:
         given, received = (cost, match.quantity) if order.is_buy else (match.quantity, cost)
         received_asset = rules.base if order.is_buy else rules.quote
         rate_ppm = self.maker_fee_ppm if is_maker else self.taker_fee_ppm
-        commission = commission_amount(received, rate_ppm)
+        commission = self._commission(received, rate_ppm)
         self._balance(order, self._locked_asset(order)).locked -= given
         order.locked -= given
         self._balance(order, received_asset).free += received - commission
