@@ -224,7 +224,7 @@ def at_price(order: WorkingOrder, price: int, costs: Costs) -> Outcome:
         return _taking_limit(order, price, costs)
     if order.kind == LIMIT_MAKER:
         is_through = _is_through(order, price, price, costs)
-        return Outcome(order.limit, order.limit, is_maker=True) if is_through else NOTHING
+        return Outcome(price, order.limit, is_maker=True) if is_through else NOTHING
     if not _is_met(order, _trigger(order), price):
         return NOTHING
     return _triggered(order, price, costs)

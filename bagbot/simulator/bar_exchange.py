@@ -32,6 +32,11 @@ class BarExchange(Exchange):
             symbol: BarMatcher(rules, costs) for symbol, rules in self.symbols.items()
         }
 
+    def market_moves(
+        self, symbol: str, price: int, price_range: tuple[int, int] | None, now: Moment
+    ) -> None:
+        """Do nothing: on bars only an open and a range fill."""
+
     def open_bar(self, symbol: str, open_price: int, closed_volume: int, now: Moment) -> None:
         """Put the price at a bar's open and fill the resting orders that it satisfies.
 

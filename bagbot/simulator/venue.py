@@ -208,6 +208,11 @@ class Venue:
         """Return whether a recorded market has come to its end."""
         return any(market.source.is_over for market in self._markets.values())
 
+    @property
+    def bar_in_play(self) -> dict[str, object] | None:
+        """Return where a market that is played bar by bar stands, None for any other."""
+        return None
+
     def market_time_ms(self, symbol: str) -> int:
         """Return the market time of the symbol's newest point: what a trade now is stamped with."""
         return self._markets[symbol].time_ms

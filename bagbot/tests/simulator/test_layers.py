@@ -12,6 +12,7 @@ PURE = (
     "amounts",
     "bar_exchange",
     "bar_matcher",
+    "bar_venue",
     "binance_errors",
     "binance_messages",
     "binance_wire",
