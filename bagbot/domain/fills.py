@@ -3,9 +3,10 @@
 docs/FILL_RULES.md is the contract; the names F1 to F22 below are its rules, and a test runs every
 example of that page through this module. Prices are in ticks, quantities in lots, money in 1e-8
 of its asset. Everything is plain integers, tuples and lists, so that the same source can be
-compiled, and nothing is read from anywhere: the same arguments give the same result.
+compiled (which is why arguments are positional, and orders are rebuilt by `_changed`), and nothing
+is read from anywhere: the same arguments give the same result.
 
-The parts, from the bottom: what a fill costs (`slipped`, `value`, `fee`, `settle`); what one order
+The parts, from the bottom: what a fill costs (`bought_at`, `value`, `fee` ...); what one order
 does at one price (`at_price`) and inside a range (`in_range`); what all orders of one account do
 at an open (`open_bar`) and in the rest of the bar (`play_range`).
 """
@@ -87,33 +88,43 @@ class WorkingOrder(NamedTuple):
     pair: int = 0
     # An order with a parent sleeps until that order has wholly filled.
     parent: int = 0
-    # Inside a bar: the price at which it woke, 0 if it was awake when the bar opened; and whether
-    # even the moment of waking is uncertain. `untested` is the price not yet looked at.
+    # Inside a bar: the price at which it woke, 0 if it was awake when the bar opened; how sure the
+    # moment is (0: the open, 1: when the price first came there, 2 or more: unknown); and a price
+    # that the market stands at and that the order has not been held against yet.
     since: int = 0
-    is_late: bool = False
+    doubts: int = 0
     untested: int = 0
 
 
 class Outcome(NamedTuple):
-    """What an order does: the market's price then, the fill's price (0: no fill), its role."""
+    """What an order does: the market's price then, the fill's price (0: no fill), and how."""
 
     at: int
     price: int
-    is_maker: bool = False
-    is_triggered: bool = False
+    doing: int
 
 
-NOTHING = Outcome(0, 0)
+TAKES = 1
+MAKES = 2
+TRIGGERS = 3
+"""What an order can do at a price; one that triggers may take at once."""
+
+NOTHING = Outcome(0, 0, 0)
 
 
 class Event(NamedTuple):
-    """Something that happened to an order. Only a fill has a role, only FILLED has its price."""
+    """Something that happened to an order. Only FILLED has a price, and TAKES or MAKES as role."""
 
     kind: int
     number: int
     price: int
     lots: int
-    is_maker: bool = False
+    role: int
+
+    @property
+    def is_maker(self) -> bool:
+        """Return whether the fill is a maker's."""
+        return self.role == MAKES
 
 
 class Played(NamedTuple):
@@ -171,21 +182,29 @@ def fee(received: int, rate_ppm: int) -> int:
     return whole * rate_ppm + -(-rest * rate_ppm // _MILLION)
 
 
-def settle(*, is_buy: bool, price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
-    """Return what a fill moves: the fee is taken from what is received (F16)."""
-    cost = value(price, lots, scale)
+def settle_buy(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
+    """Return what a bought fill moves: the fee is taken from the base asset received (F16)."""
     quantity = lots * scale.lot_units
-    if is_buy:
-        charged = fee(quantity, rate_ppm)
-        return Settlement(quantity - charged, -cost, charged)
-    charged = fee(cost, rate_ppm)
-    return Settlement(-quantity, cost - charged, charged)
+    charged = fee(quantity, rate_ppm)
+    return Settlement(quantity - charged, -value(price, lots, scale), charged)
 
 
-def slipped(price: int, costs: Costs, *, is_buy: bool) -> int:
-    """Return the price a taker gets: always worse, ppm rounded up, never below one tick (F15)."""
+def settle_sell(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
+    """Return what a sold fill moves: the fee is taken from the quote asset received (F16)."""
+    proceeds = value(price, lots, scale)
+    charged = fee(proceeds, rate_ppm)
+    return Settlement(-lots * scale.lot_units, proceeds - charged, charged)
+
+
+def bought_at(price: int, costs: Costs) -> int:
+    """Return what a taker pays at `price`: more, by the slippage rounded up (F15)."""
+    return price + costs.slippage_ticks + -(-price * costs.slippage_ppm // _MILLION)
+
+
+def sold_at(price: int, costs: Costs) -> int:
+    """Return what a taker gets at `price`: less by the slippage, never below one tick (F15)."""
     slippage = costs.slippage_ticks + -(-price * costs.slippage_ppm // _MILLION)
-    return price + slippage if is_buy else max(price - slippage, 1)
+    return max(price - slippage, 1)
 
 
 def volume_budget(closed_volume_lots: int, costs: Costs) -> int:
@@ -219,12 +238,12 @@ def would_take(order: WorkingOrder, price: int) -> bool:
 def at_price(order: WorkingOrder, price: int, costs: Costs) -> Outcome:
     """Return what the order does while the market stands at `price`: F1 to F8."""
     if order.kind == MARKET:
-        return Outcome(price, slipped(price, costs, is_buy=order.is_buy))
+        return Outcome(price, _taken_at(order, price, costs), TAKES)
     if order.kind == LIMIT:
         return _taking_limit(order, price, costs)
     if order.kind == LIMIT_MAKER:
         is_through = _is_through(order, price, price, costs)
-        return Outcome(price, order.limit, is_maker=True) if is_through else NOTHING
+        return Outcome(price, order.limit, MAKES) if is_through else NOTHING
     if not _is_met(order, _trigger(order), price):
         return NOTHING
     return _triggered(order, price, costs)
@@ -236,7 +255,7 @@ def in_range(order: WorkingOrder, bar: Bar, costs: Costs) -> Outcome:
     if order.kind in (LIMIT, LIMIT_MAKER):
         may_wait = order.time_in_force == GOOD_TILL_CANCELLED
         if may_wait and _is_through(order, low, high, costs):
-            return Outcome(order.limit, order.limit, is_maker=True)
+            return Outcome(order.limit, order.limit, MAKES)
         return NOTHING
     if order.kind == MARKET:
         return NOTHING
@@ -254,7 +273,7 @@ def in_range(order: WorkingOrder, bar: Bar, costs: Costs) -> Outcome:
 def certain_range(order: WorkingOrder, bar: Bar) -> tuple[int, int]:
     """Return the prices that were certainly seen while the order was awake (F13)."""
     since = order.since
-    if order.is_late:
+    if order.doubts > 1:
         return min(since, bar.close), max(since, bar.close)
     if since == 0:
         return bar.low, bar.high
@@ -263,19 +282,23 @@ def certain_range(order: WorkingOrder, bar: Bar) -> tuple[int, int]:
     return min(since, bar.close), bar.high
 
 
+def _taken_at(order: WorkingOrder, price: int, costs: Costs) -> int:
+    return bought_at(price, costs) if order.is_buy else sold_at(price, costs)
+
+
 def _taking_limit(order: WorkingOrder, price: int, costs: Costs) -> Outcome:
     if not would_take(order, price):
         return NOTHING
-    taken = slipped(price, costs, is_buy=order.is_buy)
+    taken = _taken_at(order, price, costs)
     # Slippage never carries a limit order beyond its limit.
     taken = min(taken, order.limit) if order.is_buy else max(taken, order.limit)
-    return Outcome(price, taken)
+    return Outcome(price, taken, TAKES)
 
 
 def _triggered(order: WorkingOrder, price: int, costs: Costs) -> Outcome:
     if order.kind in (STOP, TAKE_PROFIT):
-        return Outcome(price, slipped(price, costs, is_buy=order.is_buy), is_triggered=True)
-    return Outcome(price, _taking_limit(order, price, costs).price, is_triggered=True)
+        return Outcome(price, _taken_at(order, price, costs), TRIGGERS)
+    return Outcome(price, _taking_limit(order, price, costs).price, TRIGGERS)
 
 
 def _is_through(order: WorkingOrder, low: int, high: int, costs: Costs) -> bool:
@@ -300,7 +323,10 @@ def open_bar(
     orders: list[WorkingOrder], open_price: int, costs: Costs, budget_lots: int = UNLIMITED
 ) -> Played:
     """Return what the orders do at the open: both those that rest and one that just came (F2)."""
-    waking = [order._replace(untested=open_price) for order in orders]
+    waking = [
+        _changed(order, order.kind, order.lots, order.parent, order.since, order.doubts, open_price)
+        for order in orders
+    ]
     bar = Bar(open_price, open_price, open_price, open_price)
     return _play(waking, bar, costs, budget_lots)
 
@@ -320,7 +346,7 @@ def _play(live: list[WorkingOrder], bar: Bar, costs: Costs, budget_lots: int) ->
             break
         budget_lots = _carry_out(live, index, outcome, budget_lots, events)
     for order in [each for each in live if _cannot_rest(each)]:
-        events.append(Event(EXPIRED, order.number, 0, order.lots))
+        events.append(Event(EXPIRED, order.number, 0, order.lots, 0))
         _end(live, order, events)
     return Played(events, [_at_close(order, bar) for order in live], budget_lots)
 
@@ -339,7 +365,9 @@ def _first(
             outcome = at_price(order, order.untested, costs)
         if outcome == NOTHING:
             outcome = in_range(order, bar, costs)
-        is_able = outcome.is_triggered or (outcome.price > 0 and _lots_now(order, budget_lots) > 0)
+        is_able = outcome.doing == TRIGGERS or (
+            outcome.price > 0 and _lots_now(order, budget_lots) > 0
+        )
         if not is_able:
             continue
         is_stop = order.kind in (STOP, STOP_LIMIT)
@@ -359,24 +387,25 @@ def _carry_out(
     """Let one order do what it does, and return the volume that is left."""
     order = live[index]
     lots = _lots_now(order, budget_lots) if outcome.price else 0
-    if outcome.is_triggered:
-        events.append(Event(TRIGGERED, order.number, outcome.at, 0))
+    if outcome.doing == TRIGGERS:
+        events.append(Event(TRIGGERED, order.number, outcome.at, 0, 0))
     if lots:
-        events.append(Event(FILLED, order.number, outcome.price, lots, is_maker=outcome.is_maker))
-    changed = order._replace(lots=order.lots - lots)
-    if outcome.is_triggered:
+        role = MAKES if outcome.doing == MAKES else TAKES
+        events.append(Event(FILLED, order.number, outcome.price, lots, role))
+    left = order.lots - lots
+    changed = _changed(
+        order, order.kind, left, order.parent, order.since, order.doubts, order.untested
+    )
+    if outcome.doing == TRIGGERS:
         # What a trigger leaves behind is a plain order that woke at this price.
         kind = MARKET if order.kind in (STOP, TAKE_PROFIT) else LIMIT
-        is_late = order.is_late or order.since > 0 or order.trailing_ppm > 0
-        changed = changed._replace(
-            kind=kind, trailing_ppm=0, since=outcome.at, is_late=is_late, untested=0
-        )
+        changed = _changed(order, kind, left, 0, outcome.at, _doubts_after(order), 0)
     live[index] = changed
     if order.pair:
         for other in [
             each for each in live if each.pair == order.pair and each.number != order.number
         ]:
-            events.append(Event(CANCELLED, other.number, 0, other.lots))
+            events.append(Event(CANCELLED, other.number, 0, other.lots, 0))
             _end(live, other, events)
     if changed.lots == 0:
         live.remove(changed)
@@ -392,19 +421,23 @@ def _lots_now(order: WorkingOrder, budget_lots: int) -> int:
 
 def _wake_children(live: list[WorkingOrder], parent: WorkingOrder, price: int) -> None:
     """Wake what waited for `parent`, at the price at which it filled (F12)."""
-    is_late = parent.since > 0 or parent.trailing_ppm > 0
+    doubts = _doubts_after(parent)
     for index, order in enumerate(live):
         if order.parent == parent.number:
-            live[index] = order._replace(
-                parent=0, since=price, is_late=is_late, untested=price, best=price
-            )
+            woken = _changed(order, order.kind, order.lots, 0, price, doubts, price)
+            live[index] = _with_best(woken, price)
+
+
+def _doubts_after(order: WorkingOrder) -> int:
+    """Return how sure the moment is at which `order` triggers or fills inside the bar (F13)."""
+    return 2 if order.since > 0 or order.trailing_ppm > 0 else 1
 
 
 def _end(live: list[WorkingOrder], order: WorkingOrder, events: list[Event]) -> None:
     """Take an order out that did not wholly fill, and with it what waited for it."""
     live.remove(order)
     for child in [each for each in live if each.parent == order.number]:
-        events.append(Event(CANCELLED, child.number, 0, child.lots))
+        events.append(Event(CANCELLED, child.number, 0, child.lots, 0))
         _end(live, child, events)
 
 
@@ -423,4 +456,52 @@ def _at_close(order: WorkingOrder, bar: Bar) -> WorkingOrder:
     if order.trailing_ppm:
         low, high = certain_range(order, bar)
         best = min(best, low) if order.is_buy else max(best, high)
-    return order._replace(since=0, is_late=False, untested=0, best=best)
+    return _with_best(_changed(order, order.kind, order.lots, 0, 0, 0, 0), best)
+
+
+def _changed(
+    order: WorkingOrder,
+    kind: int,
+    lots: int,
+    parent: int,
+    since: int,
+    doubts: int,
+    untested: int,
+) -> WorkingOrder:
+    """Return the order with another state; `_replace` cannot be compiled."""
+    trails = kind in (STOP, STOP_LIMIT)
+    return WorkingOrder(
+        order.number,
+        kind,
+        order.is_buy,
+        lots,
+        order.limit,
+        order.trigger,
+        order.time_in_force,
+        order.trailing_ppm if trails else 0,
+        order.best,
+        order.pair,
+        parent,
+        since,
+        doubts,
+        untested,
+    )
+
+
+def _with_best(order: WorkingOrder, best: int) -> WorkingOrder:
+    return WorkingOrder(
+        order.number,
+        order.kind,
+        order.is_buy,
+        order.lots,
+        order.limit,
+        order.trigger,
+        order.time_in_force,
+        order.trailing_ppm,
+        best,
+        order.pair,
+        order.parent,
+        order.since,
+        order.doubts,
+        order.untested,
+    )

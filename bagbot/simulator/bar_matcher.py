@@ -85,7 +85,8 @@ class BarMatcher:
             return Plan([], command.quantity)
         lots = command.quantity // self._rules.lot
         if command.quote_quantity:
-            price = fills.slipped(self._open_ticks, self._costs, is_buy=command.is_buy)
+            taken_at = fills.bought_at if command.is_buy else fills.sold_at
+            price = taken_at(self._open_ticks, self._costs)
             lots = fills.lots_for(command.quote_quantity, price, self._scale)
         order = fills.WorkingOrder(
             number=0,

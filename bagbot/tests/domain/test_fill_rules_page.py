@@ -34,7 +34,8 @@ def test_money_moves_as_the_page_says(example):
         if name == "scale":
             scale = fills.scale_of(**numbers(words))
         elif name == "settle":
-            moved = fills.settle(is_buy=words[0] == "buy", scale=scale, **numbers(words))
+            settle = fills.settle_buy if words[0] == "buy" else fills.settle_sell
+            moved = settle(scale=scale, **numbers(words))
         elif name == "moves":
             assert moved._asdict() == {f"{k}_units": v for k, v in numbers(words).items()}
         else:

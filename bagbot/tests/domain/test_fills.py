@@ -120,7 +120,8 @@ def test_slippage_makes_takers_fills_worse_and_changes_nothing_else(order, bar, 
         if after.is_maker:
             assert after.price == before.price
         else:
-            worst = fills.slipped(before.price, charges, is_buy=order.is_buy)
+            taken_at = fills.bought_at if order.is_buy else fills.sold_at
+            worst = taken_at(before.price, charges)
             between = sorted([before.price, after.price, worst])
             assert between[1] == after.price
             assert order.limit or after.price == worst
@@ -215,7 +216,8 @@ def test_a_fee_is_rounded_up_and_never_more_than_was_received(received, rate):
     scale=st.sampled_from([BTCUSDT, ETHBTC]),
 )
 def test_cash_and_position_add_up_to_the_last_unit(is_buy, price, lots, rate, scale):
-    moved = fills.settle(is_buy=is_buy, price=price, lots=lots, rate_ppm=rate, scale=scale)
+    settle = fills.settle_buy if is_buy else fills.settle_sell
+    moved = settle(price, lots, rate, scale)
     cost = fills.value(price, lots, scale)
     base_fee, quote_fee = (moved.fee_units, 0) if is_buy else (0, moved.fee_units)
     sign = 1 if is_buy else -1
@@ -245,7 +247,7 @@ def test_what_fits_stays_within_int64(scale, price, lots):
     if fills.fits(price, lots, scale):
         assert price * lots * scale.numerator <= fills.INT64_MAX
         assert lots * scale.lot_units <= fills.INT64_MAX
-        assert fills.slipped(price, Costs(slippage_ppm=1_000_000), is_buy=True) <= fills.INT64_MAX
+        assert fills.bought_at(price, Costs(slippage_ppm=1_000_000)) <= fills.INT64_MAX
 
 
 def test_a_scale_is_in_lowest_terms_of_ten():

@@ -141,8 +141,8 @@ def test_every_fill_is_the_rules_and_the_money_adds_up(course, charges):
     scale = fills.scale_of(RULES.tick, RULES.lot)
     money = dict(START)
     for execution in there.executions:
-        moved = fills.settle(
-            is_buy=execution.is_buyer,
+        settle = fills.settle_buy if execution.is_buyer else fills.settle_sell
+        moved = settle(
             price=execution.price // RULES.tick,
             lots=execution.quantity // RULES.lot,
             rate_ppm=charges.maker_fee_ppm if execution.is_maker else charges.taker_fee_ppm,

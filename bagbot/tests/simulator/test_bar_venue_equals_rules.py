@@ -126,9 +126,8 @@ class OnRules:
     def _book(self, event):
         is_buy = self._is_buy[event.number]
         rate = self._costs.maker_fee_ppm if event.is_maker else self._costs.taker_fee_ppm
-        moved = fills.settle(
-            is_buy=is_buy, price=event.price, lots=event.lots, rate_ppm=rate, scale=SCALE
-        )
+        settle = fills.settle_buy if is_buy else fills.settle_sell
+        moved = settle(price=event.price, lots=event.lots, rate_ppm=rate, scale=SCALE)
         self.money["BTC"] += moved.base_units
         self.money["USDT"] += moved.quote_units
         self.fills.append(
