@@ -81,7 +81,7 @@ class WorkingOrder(NamedTuple):
     limit: int = 0
     trigger: int = 0
     time_in_force: int = GOOD_TILL_CANCELLED
-    # A trailing stop follows `best`, the best price since it was placed.
+    # A trailing stop follows `best`: first the price it was placed at, then the best one since.
     trailing_ppm: int = 0
     best: int = 0
     # Of two orders with the same pair, the first to trigger or fill cancels the other.
@@ -219,10 +219,10 @@ def volume_budget(closed_volume_lots: int, costs: Costs) -> int:
 
 
 def trailing_trigger(order: WorkingOrder, best: int) -> int:
-    """Return where a trailing stop triggers: rounded away from the market, at least a tick (F9)."""
+    """Return where a trailing stop triggers: rounded away from the market (F9)."""
     if order.is_buy:
         return best + -(-best * order.trailing_ppm // _MILLION)
-    return max(best * (_MILLION - order.trailing_ppm) // _MILLION, 1)
+    return best * (_MILLION - order.trailing_ppm) // _MILLION
 
 
 def would_trigger(order: WorkingOrder, price: int) -> bool:

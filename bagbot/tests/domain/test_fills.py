@@ -41,7 +41,7 @@ def working(draw, number=1):
         fills.STOP_LIMIT,
         fills.TAKE_PROFIT_LIMIT,
     )
-    trails = kind == fills.STOP and draw(st.booleans())
+    trails = kind in (fills.STOP, fills.STOP_LIMIT) and draw(st.booleans())
     return WorkingOrder(
         number=number,
         kind=kind,
@@ -132,6 +132,12 @@ def test_lots_add_up_and_the_volume_is_kept_to(account, bar, charges, closed):
     budget = fills.volume_budget(closed, charges)
     played = play_whole(account, bar, charges, budget)
     left = {order.number: order.lots for order in played.left}
+    # Nobody waits for an order that is gone, and only stops trail.
+    assert all(not order.parent or order.parent in left for order in played.left)
+    assert all(
+        not order.trailing_ppm or order.kind in (fills.STOP, fills.STOP_LIMIT)
+        for order in played.left
+    )
     traded = 0
     for order in account:
         own = [event for event in played.events if event.number == order.number]
