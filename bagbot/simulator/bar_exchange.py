@@ -55,7 +55,7 @@ class BarExchange(Exchange):
         """End the symbol's market: nothing fills any more."""
         self._matchers[symbol].close()
 
-    def _match(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
+    def _find_matches(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
         return self._matchers[rules.symbol].plan(command)
 
     def _commission(self, received: int, rate_ppm: int) -> int:

@@ -231,7 +231,7 @@ class Exchange:
         key = (command.account_id, command.symbol, command.client_order_id)
         if command.client_order_id and key in self._open_by_client_id:
             raise OrderRefusedError(Refusal.DUPLICATE_ORDER)
-        plan = self._match(command, rules)
+        plan = self._find_matches(command, rules)
         if command.quote_quantity:
             _check_quote_liquidity(plan, rules)
         if command.type is OrderType.LIMIT_MAKER and plan.matches:
@@ -244,7 +244,7 @@ class Exchange:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
 
-    def _match(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
+    def _find_matches(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
         """Return whom a new order would trade with."""
         book = self.books[command.symbol]
         if command.quote_quantity:
