@@ -1,6 +1,6 @@
 """The bar venue: recorded bars, one step at a time, behind the exchange's own protocol.
 
-A step is DESIGN's and docs/FILL_RULES.md's: the bar in play is played to its close and told, then
+A step is the one of docs/FILL_RULES.md: the bar in play is played to its close and told, then
 the price is the open of the next one and time stands still until the next step. Steps are made by
 the trader ("bar done") or by the market's clock, never both. The volume share of the bar in play
 starts anew after a restart.
