@@ -317,6 +317,8 @@ async def run_exchange(
     try:
         async with SimulatorServer(settings) as server:
             say(f"{READY_WORD} {server.url}")
+            say(f"REST {server.url}/api/v3, streams {server.websocket_url}/ws and /stream,")
+            say(f"WebSocket API {server.websocket_url}/ws-api/v3, admin {server.url}/admin")
             async with asyncio.TaskGroup() as tasks:
                 ends = [tasks.create_task(stop.wait()), tasks.create_task(server.wait_stopped())]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
