@@ -183,6 +183,11 @@ class OrderExecutor:
         """Why the kill switch is on, or None when it is off."""
         return self.state.killed
 
+    @property
+    def disputes(self) -> Mapping[str, str]:
+        """The symbols that may only be reduced, and what contradicted itself there."""
+        return self.state.disputes
+
     def listen(self, listener: Listener) -> None:
         """Call `listener(order, what happened)` after each durable change; it must not block."""
         self._listeners.append(listener)
@@ -239,6 +244,10 @@ class OrderExecutor:
                 )
             ]
         else:
+            if decided.account != self.account:
+                raise InvalidOrderError(
+                    f"this executor trades the account {self.account}, not {decided.account}"
+                )
             known.order_id = decided.id
             entries, request = self._judged(decided)
         records = [record_of(entry, known.order_id or "") for entry in entries]
@@ -317,12 +326,14 @@ class OrderExecutor:
         """Turn the kill switch on with a reason, or off with None; it outlives a restart.
 
         It stops at once every order that does not reduce a position; cancels still go out.
+        Turning it off also says that a human has looked at what contradicted itself: symbols
+        that could only be reduced for that reason trade again.
         """
         if reason is not None:
             self.state.killed = reason
         entry = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
         await self._append([record_of(entry)])
-        self.state.killed = reason
+        self.state.set_kill_switch(reason)
         logger.warning("kill switch turned", is_on=reason is not None, reason=reason, by=by)
 
     async def until_settled(self, order_id: str, timeout_s: float) -> Order:
@@ -340,7 +351,8 @@ class OrderExecutor:
                     async with asyncio.timeout(timeout_s):
                         await done.wait()
         finally:
-            self._listeners.remove(look)
+            if look in self._listeners:
+                self._listeners.remove(look)
         return self.state.orders[order_id]
 
     # ------------------------------------------------------- the path of one
@@ -410,6 +422,9 @@ class OrderExecutor:
         except (ExchangeError, TimeoutError) as error:
             # The order was accepted; only reading its trades failed, which is tried again.
             logger.warning("order is read again later", order_id=order_id, error=str(error))
+        except asyncio.CancelledError:
+            self._tell_failure(known, NotReadyError("bagbot was stopped; ask again what became"))
+            raise
         except Exception as error:
             logger.exception("an order's task has failed", order_id=order_id)
             self._halt(f"the task of order {order_id} has failed: {error}")
@@ -417,21 +432,26 @@ class OrderExecutor:
             self._in_flight.discard(order_id)
 
     async def _is_durable(self, written: Awaitable[None], known: Known) -> bool:
-        assert known.durable is not None
         try:
             await written
         except JournalError as error:
             self._halt(str(error))
-            known.durable.set_exception(error)
-            known.durable.exception()  # It may be nobody waits for it; then it is no news.
+            self._tell_failure(known, error)
             return False
         return True
 
     def _tell(self, known: Known, entries: Sequence[Entry]) -> None:
         assert known.durable is not None
-        known.durable.set_result(None)
+        if not known.durable.done():
+            known.durable.set_result(None)
         if known.order_id:
             self._publish(known.order_id, entries)
+
+    def _tell_failure(self, known: Known, error: Exception) -> None:
+        assert known.durable is not None
+        if not known.durable.done():
+            known.durable.set_exception(error)
+            known.durable.exception()  # It may be nobody waits for it; then it is no news.
 
     def _prepared(self, request: OrderRequest) -> SendOrder | Exception:
         try:
@@ -565,9 +585,15 @@ class OrderExecutor:
 
     def _publish(self, order_id: str, entries: Sequence[Entry]) -> None:
         order = self.state.orders[order_id]
-        for entry in entries:
-            for listener in tuple(self._listeners):
-                listener(order, entry)
+        for listener in tuple(self._listeners):
+            try:
+                for entry in entries:
+                    listener(order, entry)
+            except Exception:
+                # Whoever watches can never fail a trade; one that failed is not asked again.
+                logger.exception("a listener has failed and is dropped", order_id=order_id)
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
 
     # ------------------------------------------------------------- following
 
