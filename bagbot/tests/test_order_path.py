@@ -237,3 +237,18 @@ async def test_an_exchange_that_forgot_everything_is_told_and_nothing_is_invente
         await asyncio.sleep(0.5)
         assert executor.state.orders[rests.id].status is OrderStatus.OPEN
         assert executor.state.fills == []
+
+
+async def test_two_look_ups_of_one_order_at_once_are_one_after_the_other(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """A stream that opens while the order is being looked up asks, too."""
+    async with trading(simulator, tmp_path) as executor:
+        await ask(simulator, "POST", "/admin/faults", PLACE | {"kind": "lose_request"})
+        taken = await submitted(executor, "k1")
+        while not executor.state.orders[taken.id].is_final:
+            await asyncio.gather(*(executor._try_look_up(taken.id) for _ in range(5)))
+            await asyncio.sleep(0.05)
+        assert executor.state.orders[taken.id].status is OrderStatus.NOT_ACCEPTED
+        assert executor.not_ready_reason is None
+        assert executor._looking == {}

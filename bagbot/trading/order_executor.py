@@ -123,6 +123,7 @@ class OrderExecutor:
         )
         self._in_flight: set[str] = set()
         self._absences: dict[str, reconciler.Absence] = {}
+        self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
         self._not_ready: str | None = "starting"
         self._tasks = asyncio.TaskGroup()
@@ -651,6 +652,16 @@ class OrderExecutor:
             logger.warning("look-up failed, tried again", order_id=order_id, error=str(error))
 
     async def _look_up(self, order_id: str) -> None:
+        """Ask for one order, one question at a time: the answers add up to a proof."""
+        lock = self._looking.setdefault(order_id, asyncio.Lock())
+        try:
+            async with lock:
+                await self._ask_for(order_id)
+        finally:
+            if not lock.locked() and self.state.orders[order_id].is_final:
+                self._looking.pop(order_id, None)
+
+    async def _ask_for(self, order_id: str) -> None:
         """Ask for one order; its absence is weighed, never believed at once."""
         order = self.state.orders[order_id]
         if "fetch_order" not in self._capabilities:
@@ -685,7 +696,8 @@ class OrderExecutor:
         if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
             return
         absence = self._absences.setdefault(order.id, reconciler.Absence())
-        absence.queries += 1
+        spacing_ns = int(self._settings.probe_interval_s * _NS)
+        absence.note(self._clock.monotonic_ns(), spacing_ns)
         if absence.queries >= reconciler.ABSENCES_NEEDED:
             found = await self._search(order, absence)
             if found is not None:
@@ -693,7 +705,7 @@ class OrderExecutor:
                 return
         verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
         if verdict is not None:
-            del self._absences[order.id]
+            self._absences.pop(order.id, None)
             await self._learn(order.id, [verdict])
 
     async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
