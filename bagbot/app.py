@@ -103,13 +103,15 @@ async def _exchange(
     settings: Settings, home: Home, account: AccountName
 ) -> AsyncIterator[_Exchange]:
     if account != "paper":
-        connector = BinanceConnector(testnet=True, futures=account == "demo")
+        connector = BinanceConnector(testnet=True, futures=account == "demo", orders_by_stream=True)
         yield _Exchange(connector, url=f"Binance {account}")
         return
     key, secret = home.secret("paper_exchange_key"), home.secret("paper_exchange_secret")
     process, url = await _start_exchange(settings, home.folder("paper", "exchange"), key, secret)
     try:
-        connector = BinanceConnector(api_key=key, api_secret=secret, base_url=url)
+        connector = BinanceConnector(
+            api_key=key, api_secret=secret, base_url=url, orders_by_stream=True
+        )
         yield _Exchange(connector, url=url, process=process)
     finally:
         await _stop_exchange(process)

@@ -22,7 +22,7 @@ from bagbot.tests.running_bagbot import RunningBagbot
 SEED = int(os.environ.get("BAGBOT_KILL_SEED", "1"))
 ORDERS = int(os.environ.get("BAGBOT_KILL_ORDERS", "120"))
 
-PLACE = {"method": "POST", "path": "/api/v3/order"}
+PLACE = {"method": "WS", "path": "order.place"}
 TIMEOUT = {"code": -1007, "msg": "Timeout waiting for response from backend server."}
 POOR = {"code": -2010, "msg": "Account has insufficient balance for requested action."}
 FAULTS: list[dict[str, Any]] = [

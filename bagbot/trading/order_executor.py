@@ -54,6 +54,7 @@ from bagbot.storage.journal import Journal, Record
 from bagbot.trading import reconciler, risk_manager
 from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
+    AccountEvent,
     ExchangeOrder,
     IExchangeConnector,
     SendOrder,
@@ -68,6 +69,7 @@ from bagbot.trading.journal_records import (
     KillSwitchSet,
     record_of,
 )
+from bagbot.trading.order_lookup import OrderLookup
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.risk_manager import RiskManager, Snapshot
 from bagbot.trading.submission import (
@@ -83,6 +85,7 @@ logger = structlog.get_logger(__name__)
 
 Listener = Callable[[Order, Entry], None]
 _NS: Final = 1_000_000_000
+EVENTS_WAITING_MAX: Final = 10_000
 
 
 class OrderExecutor:
@@ -122,7 +125,7 @@ class OrderExecutor:
             timeout_s=self._settings.read_timeout_s,
         )
         self._in_flight: set[str] = set()
-        self._absences: dict[str, reconciler.Absence] = {}
+        self._lookup = OrderLookup(connector, clock, self._settings)
         self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
         self._not_ready: str | None = "starting"
@@ -131,6 +134,7 @@ class OrderExecutor:
         self._sends: set[asyncio.Task[None]] = set()
         self._stream_is_open = False
         self._stream_first = asyncio.Event()
+        self._events: asyncio.Queue[AccountEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
 
     # ------------------------------------------------------------------ life
 
@@ -153,6 +157,7 @@ class OrderExecutor:
         self._start(self._prices.keep_fresh, "the price feed")
         if "watch_events" in self._capabilities:
             self._start(self._follow_stream, "the account stream")
+            self._start(self._take_events, "the account's events")
             with suppress(TimeoutError):
                 # Without a stream orders are polled, so a slow one must not keep us from trading.
                 async with asyncio.timeout(self._settings.read_timeout_s):
@@ -599,7 +604,14 @@ class OrderExecutor:
     # ------------------------------------------------------------- following
 
     async def _follow_stream(self) -> None:
+        """Read on at once, whatever the events lead to: answers may come by the same line."""
         async for event in self._connector.watch_events():
+            # When it is full the connector is held back, and tells what it loses by that.
+            await self._events.put(event)
+
+    async def _take_events(self) -> None:
+        while True:
+            event = await self._events.get()
             if isinstance(event, StreamOpened):
                 await self._reconcile()
                 self._stream_is_open = True
@@ -656,74 +668,15 @@ class OrderExecutor:
         lock = self._looking.setdefault(order_id, asyncio.Lock())
         try:
             async with lock:
-                await self._ask_for(order_id)
+                self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+                found = await self._lookup.ask(self.state.orders[order_id])
+                if isinstance(found, ExchangeOrder):
+                    await self._learn_told(order_id, found)
+                elif found is not None:
+                    await self._learn(order_id, [found])
         finally:
             if not lock.locked() and self.state.orders[order_id].is_final:
                 self._looking.pop(order_id, None)
-
-    async def _ask_for(self, order_id: str) -> None:
-        """Ask for one order; its absence is weighed, never believed at once."""
-        order = self.state.orders[order_id]
-        if "fetch_order" not in self._capabilities:
-            self._looked_up_ns[order_id] = self._clock.monotonic_ns()
-            if order.status is OrderStatus.UNKNOWN:
-                logger.error("cannot look up; a human must", client_order_id=order.client_order_id)
-            return
-        try:
-            async with asyncio.timeout(self._settings.read_timeout_s):
-                told = await self._connector.fetch_order(
-                    order.exchange_order_id,
-                    order.intent.request.symbol,
-                    client_order_id=order.client_order_id,
-                )
-        except OrderNotFoundError:
-            await self._weigh_absence(order)
-            return
-        self._absences.pop(order_id, None)
-        await self._learn_told(order_id, told)
-
-    async def _weigh_absence(self, order: Order) -> None:
-        """Collect, one look-up at a time, what together proves that an order never arrived."""
-        self._looked_up_ns[order.id] = self._clock.monotonic_ns()
-        if order.exchange_order_id is not None:
-            logger.error(
-                "the exchange no longer knows an order it had",
-                client_order_id=order.client_order_id,
-                exchange_order_id=order.exchange_order_id,
-            )
-            return
-        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
-        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
-            return
-        absence = self._absences.setdefault(order.id, reconciler.Absence())
-        spacing_ns = int(self._settings.probe_interval_s * _NS)
-        absence.note(self._clock.monotonic_ns(), spacing_ns)
-        if absence.queries >= reconciler.ABSENCES_NEEDED:
-            found = await self._search(order, absence)
-            if found is not None:
-                await self._learn_told(order.id, found)
-                return
-        verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
-        if verdict is not None:
-            self._absences.pop(order.id, None)
-            await self._learn(order.id, [verdict])
-
-    async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
-        """Look for the order among the open ones and in the history since it was sent."""
-        symbol, send = order.intent.request.symbol, order.sends[order.attempt]
-        candidates: list[ExchangeOrder] = []
-        async with asyncio.timeout(self._settings.read_timeout_s):
-            if "fetch_open_orders" in self._capabilities:
-                candidates += await self._connector.fetch_open_orders(symbol)
-                absence.in_open_orders = False
-            if "fetch_orders" in self._capabilities:
-                since_ms = send.timestamp_ms - self._settings.fence_margin_ms
-                candidates += await self._connector.fetch_orders(symbol, since_ms=since_ms)
-                absence.in_history = False
-        for told in candidates:
-            if told.client_order_id == send.client_order_id:
-                return told
-        return None
 
     # ------------------------------------------------------------- the rest
 
