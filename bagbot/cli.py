@@ -5,6 +5,7 @@ at once.
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -99,8 +100,13 @@ def exchange(
 ) -> None:
     """Run the exchange alone: a Binance spot on one port, REST, streams and WebSocket API."""
     from bagbot.app import run_exchange
+    from bagbot.live_view import configure_logging
     from bagbot.simulator.server import SimulatorSettings
 
+    # Standard output is for the one line that says it is ready; under an engine, only what needs
+    # attention is logged at all.
+    level = logging.WARNING if until_stdin_ends else logging.INFO
+    configure_logging(lambda line: print(line, file=sys.stderr, flush=True), level)
     _run_loop(
         run_exchange(
             SimulatorSettings(

@@ -120,8 +120,8 @@ class _Story:
 
     async def _crash_between_send_and_answer(self) -> str:
         fault = {
-            "method": "POST",
-            "path": "/api/v3/order",
+            "method": "WS",
+            "path": "order.place",
             "kind": "delay_answer",
             "count": 1,
             "delay_s": 30,

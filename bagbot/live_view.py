@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Self
@@ -128,8 +128,8 @@ def _plain(number: Decimal) -> str:
     return f"{number.normalize():f}"
 
 
-def configure_logging(write: Any) -> None:  # noqa: ANN401 - any callable that takes a line.
-    """Send every log line to `write`, without secrets."""
+def configure_logging(write: Callable[[str], object], level: int = logging.INFO) -> None:
+    """Send every log line of at least `level` to `write`, without secrets."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -138,7 +138,7 @@ def configure_logging(write: Any) -> None:  # noqa: ANN401 - any callable that t
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _LineLogger(write),
         cache_logger_on_first_use=False,
     )
@@ -147,7 +147,7 @@ def configure_logging(write: Any) -> None:  # noqa: ANN401 - any callable that t
 class _LineLogger:
     """What structlog needs at its end: something that takes finished lines."""
 
-    def __init__(self, write: Any) -> None:  # noqa: ANN401 - see configure_logging.
+    def __init__(self, write: Callable[[str], object]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = write
         self.exception = self.msg = write
 

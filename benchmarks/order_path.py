@@ -219,7 +219,7 @@ def report_timelines(
         "the decision: plan, risk gate, reservation, client order id, record",
         "the journal: thread, commit, flush, back (meanwhile the order is signed)",
         "the executor: from durable to the connector",
-        "the order's way to the exchange: aiohttp, socket, HTTP",
+        "the order's way to the exchange: socket, WebSocket",
         "the exchange: signature, filters, matching, its own record",
     ]
     rows = []

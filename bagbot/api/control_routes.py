@@ -31,7 +31,7 @@ _KILL_DOCS: Final[dict[str, Any]] = {
     dependencies=[Depends(RequireScope(Scope.READ))],
 )
 async def show_kill_switch(request: Request) -> Response:
-    """Return whether the kill switch is on, and why."""
+    """Return whether the kill switch is on, and why; and which symbols may only be reduced."""
     return _kill_switch(request)
 
 
@@ -65,7 +65,7 @@ async def turn_kill_switch_on(request: Request, token: CanKill) -> Response:
     responses=schemas.problems(401, 403, 503),
 )
 async def turn_kill_switch_off(request: Request, token: CanKill) -> Response:
-    """Take orders again."""
+    """Take orders again; also of symbols that a contradiction had stopped."""
     await system_of(request).executor.set_kill_switch(None, by=f"api:{token.id}")
     return _kill_switch(request)
 
@@ -92,5 +92,11 @@ async def show_ready(request: Request) -> Response:
 
 
 def _kill_switch(request: Request) -> Response:
-    reason = system_of(request).executor.killed
-    return views.json_response({"is_on": reason is not None, "reason": reason})
+    executor = system_of(request).executor
+    return views.json_response(
+        {
+            "is_on": executor.killed is not None,
+            "reason": executor.killed,
+            "disputes": dict(executor.disputes),
+        }
+    )

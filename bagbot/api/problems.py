@@ -113,7 +113,8 @@ class LastResort:
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    if problem.status >= 500:
+    # Why no orders are taken was logged when it began; whoever asks again and again adds nothing.
+    if problem.status >= 500 and problem.slug != "not-ready":
         logger.error(
             "request failed", path=request.url.path, problem=problem.slug, error=str(error)
         )

@@ -155,10 +155,15 @@ class KillSwitchBody(_Shape):
 
 
 class KillSwitchView(_Shape):
-    """Whether the kill switch is on, and why."""
+    """Whether the kill switch is on, and why.
+
+    `disputes` names the symbols that may only be reduced, because what the exchange told of an
+    order contradicted itself; turning the kill switch off says that a human has looked.
+    """
 
     is_on: bool
     reason: str | None
+    disputes: dict[str, str]
 
 
 class HealthView(_Shape):

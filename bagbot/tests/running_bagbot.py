@@ -133,6 +133,11 @@ class RunningBagbot:
         assert status == 200, answer
         return answer
 
+    def make_fault(self, fault: object) -> None:
+        """Tell the exchange to fail in this way once; None takes back all that is to come."""
+        method = "DELETE" if fault is None else "POST"
+        self._ask(method, f"{self.exchange_url}/admin/faults", fault, None, {})
+
     def _ask(
         self, method: str, url: str, body: object, token: str | None, headers: dict[str, str]
     ) -> tuple[int, Any]:

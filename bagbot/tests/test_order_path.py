@@ -34,19 +34,27 @@ LIMITS = RiskLimits(
 FAST = ExecutorSettings(
     send_timeout_s=0.6, probe_interval_s=0.1, poll_interval_s=0.3, fence_margin_ms=500
 )
-PLACE = {"method": "POST", "path": "/api/v3/order"}
+BY_REST = {"method": "POST", "path": "/api/v3/order"}
+BY_STREAM = {"method": "WS", "path": "order.place"}
 TIMEOUT = {"code": -1007, "msg": "Timeout waiting for response from backend server."}
 
 
 @contextlib.asynccontextmanager
 async def trading(
-    exchange: SimulatorServer, folder: Path, settings: ExecutorSettings = FAST
+    exchange: SimulatorServer,
+    folder: Path,
+    settings: ExecutorSettings = FAST,
+    place: dict[str, str] = BY_STREAM,
 ) -> AsyncIterator[OrderExecutor]:
     journal = SqliteJournal(folder / "journal.sqlite")
     try:
         async with (
             BinanceConnector(
-                API_KEY, API_SECRET, base_url=exchange.url, recv_window_ms=500
+                API_KEY,
+                API_SECRET,
+                base_url=exchange.url,
+                recv_window_ms=500,
+                orders_by_stream=place is BY_STREAM,
             ) as connector,
             OrderExecutor(
                 connector=connector,
@@ -106,6 +114,7 @@ async def assert_agreed(exchange: SimulatorServer, executor: OrderExecutor) -> N
     assert executor.state.ledger.position("main", "BTC/USDT").quantity == net
 
 
+@pytest.mark.parametrize("place", [BY_REST, BY_STREAM], ids=["rest", "stream"])
 @pytest.mark.parametrize(
     ("faults", "status", "orders"),
     [
@@ -147,10 +156,11 @@ async def test_an_order_ends_with_its_true_outcome_and_is_there_once_at_most(
     faults: list[dict[str, Any]],
     status: OrderStatus,
     orders: int,
+    place: dict[str, str],
 ) -> None:
-    async with trading(simulator, tmp_path) as executor:
+    async with trading(simulator, tmp_path, place=place) as executor:
         for fault in faults:
-            await ask(simulator, "POST", "/admin/faults", PLACE | fault)
+            await ask(simulator, "POST", "/admin/faults", place | fault)
         taken = await submitted(executor, "k1")
         order = await executor.until_settled(taken.id, 15)
         assert order.status is status, order
@@ -159,9 +169,14 @@ async def test_an_order_ends_with_its_true_outcome_and_is_there_once_at_most(
         placed = [
             request
             for request in await ask(simulator, "GET", "/admin/requests")
-            if (request["method"], request["path"]) == ("POST", "/api/v3/order")
+            if (request["method"], request["path"])
+            in (
+                ("POST", "/api/v3/order"),
+                ("WS", "order.place"),
+            )
         ]
         assert len(placed) == 1
+        assert placed[0]["path"] == place["path"]
         await assert_agreed(simulator, executor)
         pending, _ = executor.state.pending("BTC/USDT")
         assert pending == 0
@@ -172,7 +187,7 @@ async def test_the_worst_case_stays_reserved_while_the_outcome_is_unknown(
 ) -> None:
     slow = ExecutorSettings(send_timeout_s=0.3, probe_interval_s=60)
     async with trading(simulator, tmp_path, slow) as executor:
-        await ask(simulator, "POST", "/admin/faults", PLACE | {"kind": "lose_request"})
+        await ask(simulator, "POST", "/admin/faults", BY_STREAM | {"kind": "lose_request"})
         taken = await submitted(executor, "k1", amount="0.1")
         await asyncio.sleep(0.3)
         assert executor.state.orders[taken.id].status is OrderStatus.UNKNOWN
@@ -237,3 +252,18 @@ async def test_an_exchange_that_forgot_everything_is_told_and_nothing_is_invente
         await asyncio.sleep(0.5)
         assert executor.state.orders[rests.id].status is OrderStatus.OPEN
         assert executor.state.fills == []
+
+
+async def test_two_look_ups_of_one_order_at_once_are_one_after_the_other(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """A stream that opens while the order is being looked up asks, too."""
+    async with trading(simulator, tmp_path) as executor:
+        await ask(simulator, "POST", "/admin/faults", BY_STREAM | {"kind": "lose_request"})
+        taken = await submitted(executor, "k1")
+        while not executor.state.orders[taken.id].is_final:
+            await asyncio.gather(*(executor._try_look_up(taken.id) for _ in range(5)))
+            await asyncio.sleep(0.05)
+        assert executor.state.orders[taken.id].status is OrderStatus.NOT_ACCEPTED
+        assert executor.not_ready_reason is None
+        assert executor._looking == {}

@@ -121,6 +121,12 @@ class AccountState:
         """Remember what a decision led to, for its repeats."""
         self.known[identity] = known
 
+    def set_kill_switch(self, reason: str | None) -> None:
+        """Turn the kill switch; off also clears the disputes: a human has looked."""
+        self.killed = reason
+        if reason is None:
+            self.disputes.clear()
+
     def order_of(self, told: ExchangeOrder) -> str | None:
         """Return our id of the order the exchange speaks of, or None when it is not ours."""
         by_client_id = self._by_client_id.get(told.client_order_id or "")
@@ -159,7 +165,7 @@ class AccountState:
                 Known(entry.fingerprint, entry.time_ns, message=entry.message),
             )
         elif isinstance(entry, KillSwitchSet):
-            self.killed = entry.reason
+            self.set_kill_switch(entry.reason)
         elif isinstance(entry, DisputeFound):
             self.disputes[entry.symbol] = entry.message
         else:

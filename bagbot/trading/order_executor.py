@@ -54,6 +54,7 @@ from bagbot.storage.journal import Journal, Record
 from bagbot.trading import reconciler, risk_manager
 from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
+    AccountEvent,
     ExchangeOrder,
     IExchangeConnector,
     SendOrder,
@@ -68,6 +69,7 @@ from bagbot.trading.journal_records import (
     KillSwitchSet,
     record_of,
 )
+from bagbot.trading.order_lookup import OrderLookup
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.risk_manager import RiskManager, Snapshot
 from bagbot.trading.submission import (
@@ -83,6 +85,7 @@ logger = structlog.get_logger(__name__)
 
 Listener = Callable[[Order, Entry], None]
 _NS: Final = 1_000_000_000
+EVENTS_WAITING_MAX: Final = 10_000
 
 
 class OrderExecutor:
@@ -122,7 +125,8 @@ class OrderExecutor:
             timeout_s=self._settings.read_timeout_s,
         )
         self._in_flight: set[str] = set()
-        self._absences: dict[str, reconciler.Absence] = {}
+        self._lookup = OrderLookup(connector, clock, self._settings)
+        self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
         self._not_ready: str | None = "starting"
         self._tasks = asyncio.TaskGroup()
@@ -130,6 +134,7 @@ class OrderExecutor:
         self._sends: set[asyncio.Task[None]] = set()
         self._stream_is_open = False
         self._stream_first = asyncio.Event()
+        self._events: asyncio.Queue[AccountEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
 
     # ------------------------------------------------------------------ life
 
@@ -152,6 +157,7 @@ class OrderExecutor:
         self._start(self._prices.keep_fresh, "the price feed")
         if "watch_events" in self._capabilities:
             self._start(self._follow_stream, "the account stream")
+            self._start(self._take_events, "the account's events")
             with suppress(TimeoutError):
                 # Without a stream orders are polled, so a slow one must not keep us from trading.
                 async with asyncio.timeout(self._settings.read_timeout_s):
@@ -182,6 +188,11 @@ class OrderExecutor:
     def killed(self) -> str | None:
         """Why the kill switch is on, or None when it is off."""
         return self.state.killed
+
+    @property
+    def disputes(self) -> Mapping[str, str]:
+        """The symbols that may only be reduced, and what contradicted itself there."""
+        return self.state.disputes
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(order, what happened)` after each durable change; it must not block."""
@@ -239,6 +250,10 @@ class OrderExecutor:
                 )
             ]
         else:
+            if decided.account != self.account:
+                raise InvalidOrderError(
+                    f"this executor trades the account {self.account}, not {decided.account}"
+                )
             known.order_id = decided.id
             entries, request = self._judged(decided)
         records = [record_of(entry, known.order_id or "") for entry in entries]
@@ -317,12 +332,14 @@ class OrderExecutor:
         """Turn the kill switch on with a reason, or off with None; it outlives a restart.
 
         It stops at once every order that does not reduce a position; cancels still go out.
+        Turning it off also says that a human has looked at what contradicted itself: symbols
+        that could only be reduced for that reason trade again.
         """
         if reason is not None:
             self.state.killed = reason
         entry = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
         await self._append([record_of(entry)])
-        self.state.killed = reason
+        self.state.set_kill_switch(reason)
         logger.warning("kill switch turned", is_on=reason is not None, reason=reason, by=by)
 
     async def until_settled(self, order_id: str, timeout_s: float) -> Order:
@@ -340,7 +357,8 @@ class OrderExecutor:
                     async with asyncio.timeout(timeout_s):
                         await done.wait()
         finally:
-            self._listeners.remove(look)
+            if look in self._listeners:
+                self._listeners.remove(look)
         return self.state.orders[order_id]
 
     # ------------------------------------------------------- the path of one
@@ -410,6 +428,9 @@ class OrderExecutor:
         except (ExchangeError, TimeoutError) as error:
             # The order was accepted; only reading its trades failed, which is tried again.
             logger.warning("order is read again later", order_id=order_id, error=str(error))
+        except asyncio.CancelledError:
+            self._tell_failure(known, NotReadyError("bagbot was stopped; ask again what became"))
+            raise
         except Exception as error:
             logger.exception("an order's task has failed", order_id=order_id)
             self._halt(f"the task of order {order_id} has failed: {error}")
@@ -417,21 +438,26 @@ class OrderExecutor:
             self._in_flight.discard(order_id)
 
     async def _is_durable(self, written: Awaitable[None], known: Known) -> bool:
-        assert known.durable is not None
         try:
             await written
         except JournalError as error:
             self._halt(str(error))
-            known.durable.set_exception(error)
-            known.durable.exception()  # It may be nobody waits for it; then it is no news.
+            self._tell_failure(known, error)
             return False
         return True
 
     def _tell(self, known: Known, entries: Sequence[Entry]) -> None:
         assert known.durable is not None
-        known.durable.set_result(None)
+        if not known.durable.done():
+            known.durable.set_result(None)
         if known.order_id:
             self._publish(known.order_id, entries)
+
+    def _tell_failure(self, known: Known, error: Exception) -> None:
+        assert known.durable is not None
+        if not known.durable.done():
+            known.durable.set_exception(error)
+            known.durable.exception()  # It may be nobody waits for it; then it is no news.
 
     def _prepared(self, request: OrderRequest) -> SendOrder | Exception:
         try:
@@ -565,14 +591,27 @@ class OrderExecutor:
 
     def _publish(self, order_id: str, entries: Sequence[Entry]) -> None:
         order = self.state.orders[order_id]
-        for entry in entries:
-            for listener in tuple(self._listeners):
-                listener(order, entry)
+        for listener in tuple(self._listeners):
+            try:
+                for entry in entries:
+                    listener(order, entry)
+            except Exception:
+                # Whoever watches can never fail a trade; one that failed is not asked again.
+                logger.exception("a listener has failed and is dropped", order_id=order_id)
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
 
     # ------------------------------------------------------------- following
 
     async def _follow_stream(self) -> None:
+        """Read on at once, whatever the events lead to: answers may come by the same line."""
         async for event in self._connector.watch_events():
+            # When it is full the connector is held back, and tells what it loses by that.
+            await self._events.put(event)
+
+    async def _take_events(self) -> None:
+        while True:
+            event = await self._events.get()
             if isinstance(event, StreamOpened):
                 await self._reconcile()
                 self._stream_is_open = True
@@ -625,67 +664,19 @@ class OrderExecutor:
             logger.warning("look-up failed, tried again", order_id=order_id, error=str(error))
 
     async def _look_up(self, order_id: str) -> None:
-        """Ask for one order; its absence is weighed, never believed at once."""
-        order = self.state.orders[order_id]
-        if "fetch_order" not in self._capabilities:
-            self._looked_up_ns[order_id] = self._clock.monotonic_ns()
-            if order.status is OrderStatus.UNKNOWN:
-                logger.error("cannot look up; a human must", client_order_id=order.client_order_id)
-            return
+        """Ask for one order, one question at a time: the answers add up to a proof."""
+        lock = self._looking.setdefault(order_id, asyncio.Lock())
         try:
-            async with asyncio.timeout(self._settings.read_timeout_s):
-                told = await self._connector.fetch_order(
-                    order.exchange_order_id,
-                    order.intent.request.symbol,
-                    client_order_id=order.client_order_id,
-                )
-        except OrderNotFoundError:
-            await self._weigh_absence(order)
-            return
-        self._absences.pop(order_id, None)
-        await self._learn_told(order_id, told)
-
-    async def _weigh_absence(self, order: Order) -> None:
-        """Collect, one look-up at a time, what together proves that an order never arrived."""
-        self._looked_up_ns[order.id] = self._clock.monotonic_ns()
-        if order.exchange_order_id is not None:
-            logger.error(
-                "the exchange no longer knows an order it had",
-                client_order_id=order.client_order_id,
-                exchange_order_id=order.exchange_order_id,
-            )
-            return
-        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
-        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
-            return
-        absence = self._absences.setdefault(order.id, reconciler.Absence())
-        absence.queries += 1
-        if absence.queries >= reconciler.ABSENCES_NEEDED:
-            found = await self._search(order, absence)
-            if found is not None:
-                await self._learn_told(order.id, found)
-                return
-        verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
-        if verdict is not None:
-            del self._absences[order.id]
-            await self._learn(order.id, [verdict])
-
-    async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
-        """Look for the order among the open ones and in the history since it was sent."""
-        symbol, send = order.intent.request.symbol, order.sends[order.attempt]
-        candidates: list[ExchangeOrder] = []
-        async with asyncio.timeout(self._settings.read_timeout_s):
-            if "fetch_open_orders" in self._capabilities:
-                candidates += await self._connector.fetch_open_orders(symbol)
-                absence.in_open_orders = False
-            if "fetch_orders" in self._capabilities:
-                since_ms = send.timestamp_ms - self._settings.fence_margin_ms
-                candidates += await self._connector.fetch_orders(symbol, since_ms=since_ms)
-                absence.in_history = False
-        for told in candidates:
-            if told.client_order_id == send.client_order_id:
-                return told
-        return None
+            async with lock:
+                self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+                found = await self._lookup.ask(self.state.orders[order_id])
+                if isinstance(found, ExchangeOrder):
+                    await self._learn_told(order_id, found)
+                elif found is not None:
+                    await self._learn(order_id, [found])
+        finally:
+            if not lock.locked() and self.state.orders[order_id].is_final:
+                self._looking.pop(order_id, None)
 
     # ------------------------------------------------------------- the rest
 

@@ -102,8 +102,15 @@ class Absence:
     """What was looked for in vain, for one attempt, since its fence passed."""
 
     queries: int = 0
+    asked_ns: int | None = None
     in_open_orders: bool = True
     in_history: bool = True
+
+    def note(self, now_ns: int, spacing_ns: int) -> None:
+        """Count a query in vain, unless it came too soon after the last to tell anything new."""
+        if self.asked_ns is None or now_ns - self.asked_ns >= spacing_ns:
+            self.queries += 1
+            self.asked_ns = now_ns
 
     @property
     def is_complete(self) -> bool:

@@ -12,9 +12,13 @@ from bagbot.tests.api.test_order_routes import assert_problem
 async def test_kill_switch_stops_new_risk_and_lets_positions_be_closed(tmp_path):
     async with running_api(tmp_path) as api:
         await api.hold("1")
-        assert (await api.get("/kill-switch")).json() == {"is_on": False, "reason": None}
+        assert (await api.get("/kill-switch")).json() == {
+            "is_on": False,
+            "reason": None,
+            "disputes": {},
+        }
         turned = await api.ask("POST", "/kill-switch", json={"reason": "news at two"})
-        assert turned.json() == {"is_on": True, "reason": "news at two"}
+        assert turned.json() == {"is_on": True, "reason": "news at two", "disputes": {}}
         problem = assert_problem(await api.order("k2"), 422, "order-refused")
         assert problem["rule"] == "kill_switch"
         assert "news at two" in problem["detail"]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from bagbot.domain.errors import (
     AuthenticationError,
     ExchangeUnavailableError,
+    InvalidOrderError,
     JournalError,
     OrderRejectedError,
     OutcomeUnknownError,
@@ -307,7 +309,11 @@ async def test_contradicting_news_blocks_the_symbol_until_a_human_looks(tmp_path
         assert blocked.order is not None
         assert blocked.order.status is OrderStatus.REFUSED
     async with running(tmp_path, connector) as executor:
-        assert "BTC/USDT" in executor.state.disputes
+        assert "BTC/USDT" in executor.disputes
+        await executor.set_kill_switch(None, by="a human who looked")
+        assert not executor.disputes
+    async with running(tmp_path, connector) as executor:
+        assert not executor.disputes
 
 
 async def test_a_cancel_that_cannot_be_is_a_conflict(tmp_path: Path) -> None:
@@ -329,3 +335,32 @@ async def test_amounts_are_rounded_down_and_it_is_said(tmp_path: Path) -> None:
         assert taken.order is not None
         assert taken.order.intent.request.amount == Decimal("0.12345678")
         assert "rounded down to 0.12345678" in taken.order.intent.note
+
+
+async def test_a_listener_that_fails_is_dropped_and_fails_no_trade(tmp_path: Path) -> None:
+    connector = StrangersConnector()
+    calls = 0
+
+    def broken(order: object, entry: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise BrokenPipeError("nobody reads any more")
+
+    async with running(tmp_path, connector) as executor:
+        executor.listen(broken)
+        for number in range(3):
+            taken = await executor.submit(intent(f"k{number}"))
+            assert taken.order is not None
+            order = await executor.until_settled(taken.order.id, 2)
+            assert order.status is OrderStatus.FILLED
+        assert executor.not_ready_reason is None
+    assert calls == 1
+
+
+async def test_an_intent_of_another_account_is_not_taken(tmp_path: Path) -> None:
+    connector = StrangersConnector()
+    async with running(tmp_path, connector) as executor:
+        with pytest.raises(InvalidOrderError, match="trades the account main, not other"):
+            await executor.submit(replace(intent(), account="other"))
+        assert executor.state.orders == {}
+        assert (await executor.submit(intent())).is_repeat is False

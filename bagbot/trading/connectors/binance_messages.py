@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.trading.connectors.exchange_errors import Answer
 from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
@@ -298,3 +299,20 @@ def _streamed_average(report: Row, filled: Decimal) -> Decimal | None:
 
 def _stated(reason: object) -> str:
     return "" if reason in (None, "NONE") else str(reason)
+
+
+def answer_from(message: Row) -> Answer:
+    """Return a WebSocket API's answer as if it had come by HTTP: status, wait, code and words."""
+    error = message.get("error") or {}
+    data = error.get("data") or {}
+    headers = {}
+    # Here it is a moment, not a span; the server says its own time beside it.
+    if "retryAfter" in data and "serverTime" in data:
+        headers["Retry-After"] = str(max(0, data["retryAfter"] - data["serverTime"]) / 1000)
+    content = error if error else message.get("result")
+    return Answer(
+        http_status=int(message.get("status", 500)),
+        headers=headers,
+        body=str(error.get("msg", "")),
+        content=content,
+    )

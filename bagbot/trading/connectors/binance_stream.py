@@ -4,7 +4,8 @@ Our own small client, not CCXT's `watch_orders`: that one drops updates that arr
 and does not tell about a gap, and a gap is what the order executor must know of.
 
 One task does it all, the one that iterates: it reads the socket, answers pings, keeps the listen
-key alive. There is no queue. A consumer that is slow holds back the socket itself (aiohttp stops
+key alive, and hands answers to whoever asked something over the same socket (`ask`). There is no
+queue. A consumer that is slow holds back the socket itself (aiohttp stops
 reading beyond 64 KB), and one that is too slow loses the connection and is told so.
 """
 
@@ -76,17 +77,27 @@ class Socket:
         self._socket = socket
         self._silence_s = silence_s
         self._is_pinged = False
+        self._heard_at_s = time.monotonic()
         self._early: deque[Message] = deque()
 
     async def ask(self, question: Message) -> Message:
         """Send a request and return its answer; events that come before it are kept for later."""
-        await self._socket.send_str(msgspec.json.encode(question).decode())
+        await self.send(question)
         while True:
             message = await self._next(self._silence_s)
             if message is not None and message.get("id") == question["id"]:
                 return message
             if message is not None:
                 self._early.append(message)
+
+    async def send(self, question: Message) -> None:
+        """Send a request; whoever reads gets its answer."""
+        await self._socket.send_str(msgspec.json.encode(question).decode())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the line was heard of lately, so that it is most likely not dead."""
+        return not self._is_pinged and time.monotonic() - self._heard_at_s < 2 * self._silence_s
 
     async def read(self, wait_s: float) -> Message | None:
         """Return the next message, or None when `wait_s` seconds have passed without one."""
@@ -108,6 +119,7 @@ class Socket:
                 await self._ping()
             return None
         self._is_pinged = False
+        self._heard_at_s = time.monotonic()
         if frame.type is aiohttp.WSMsgType.PING:
             await self._socket.pong(frame.data)
             return None
@@ -230,6 +242,28 @@ class AccountStream:
         self._order_of = order_of
         self._key_advice = key_advice
         self._renew_at_s = float("inf")
+        self._open_socket: Socket | None = None
+        self._asked: dict[object, asyncio.Future[Message]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be asked over it now."""
+        return self._open_socket is not None and self._open_socket.is_fresh
+
+    async def ask(self, question: Message) -> Message:
+        """Send a request over the open connection and return its answer.
+
+        It is sent once. Raises StreamBrokenError when the connection is lost before the answer.
+        """
+        if self._open_socket is None:
+            raise StreamBrokenError("the connection is not open")
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._asked[question["id"]] = answer
+        try:
+            await self._open_socket.send(question)
+            return await answer
+        finally:
+            del self._asked[question["id"]]
 
     async def events(self) -> AsyncIterator[AccountEvent]:
         """Yield StreamOpened, orders, and a StreamLost for each gap; end when closed by us.
@@ -247,6 +281,7 @@ class AccountStream:
                 opened_at_s = time.monotonic()
                 logger.info("account stream opened", venue=self._venue)
                 is_loss_told = False
+                self._open_socket = socket
                 self._renew_at_s = opened_at_s + (self._door.keep_alive_every_s or float("inf"))
                 yield StreamOpened()
                 while True:
@@ -263,8 +298,7 @@ class AccountStream:
                 reason = _reason(error)
                 wait_s = getattr(error, "retry_after_s", None) or 0.0
             finally:
-                if socket is not None:
-                    await socket.close()
+                await self._leave(socket)
             if time.monotonic() - opened_at_s > _STABLE_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
             if self._session() is None:
@@ -276,6 +310,15 @@ class AccountStream:
             await asyncio.sleep(max(pause_s, wait_s))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    async def _leave(self, socket: Socket | None) -> None:
+        """Close the connection; who waits for an answer over it gets none."""
+        self._open_socket = None
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(StreamBrokenError("the connection was lost"))
+        if socket is not None:
+            await socket.close()
+
     async def _next_order(self, socket: Socket) -> ExchangeOrder | None:
         message = await socket.read(max(0.001, self._renew_at_s - time.monotonic()))
         if time.monotonic() >= self._renew_at_s:
@@ -283,6 +326,10 @@ class AccountStream:
                 await self._door.keep_alive()
             self._renew_at_s = time.monotonic() + (self._door.keep_alive_every_s or float("inf"))
         if message is None:
+            return None
+        asked = self._asked.get(message.get("id"))
+        if asked is not None and not asked.done():
+            asked.set_result(message)
             return None
         event = self._door.event(message)
         if event.get("e") in _ENDINGS:

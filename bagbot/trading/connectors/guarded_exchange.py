@@ -11,7 +11,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import aiohttp
@@ -163,6 +163,27 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
             redact(error, self.apiKey, self.secret, self.password)
             raise
 
+    async def answered(self, send: Callable[[], Awaitable[Answer]]) -> object:
+        """Return what was answered to a write that went another way than HTTP.
+
+        It passes the same gate, and what it raises carries the same evidence.
+        """
+        self.gate.check(f"a request to {self.id}")
+        call = _current_call.get()
+        assert call is not None, "writes are made inside `calling`"
+        call.was_sent = True
+        answer = await send()
+        if answer.http_status < 400:
+            return answer.content
+        self._note_refusal(answer)
+        error = ccxt.ExchangeError(f"{self.id} {answer.http_status} {answer.body}")
+        error.answer = answer
+        raise error
+
+    def _note_refusal(self, answer: Answer) -> None:
+        if answer.http_status in _DEFAULT_WAIT_S and self.closes_gate(answer):
+            self.gate.close_for(wait_s(answer))
+
     def handle_errors(
         self,
         code: int,
@@ -187,8 +208,7 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
         except ccxt.BaseError as error:
             answer = Answer(http_status=code, headers=headers, body=body, content=response)
             error.answer = answer
-            if code in _DEFAULT_WAIT_S and self.closes_gate(answer):
-                self.gate.close_for(wait_s(answer))
+            self._note_refusal(answer)
             raise
         return handled
 

@@ -1,0 +1,121 @@
+"""What the exchange tells, as facts; and how much absence makes a proof."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from bagbot.domain.errors import IllegalTransitionError
+from bagbot.domain.events import Accepted, Cancelled, Expired, Fill, Filled, Rejected
+from bagbot.domain.instrument import Side
+from bagbot.domain.order import Order, apply
+from bagbot.tests.domain.test_order import SEND, order
+from bagbot.trading import reconciler
+from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
+
+FILL = Fill(trade_id="t1", quantity=Decimal(1), price=Decimal(10))
+TOLD = ExchangeOrder(
+    id="77",
+    symbol="BTC/USDT",
+    status=ExchangeOrderStatus.OPEN,
+    client_order_id="bb1",
+    side=Side.BUY,
+    amount=Decimal(3),
+)
+
+
+def sent() -> Order:
+    return apply(order(), SEND)
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        ({}, [Accepted]),
+        ({"fills": (FILL,)}, [Accepted, Filled]),
+        ({"status": ExchangeOrderStatus.CLOSED, "fills": (FILL,)}, [Accepted, Filled]),
+        ({"status": ExchangeOrderStatus.CANCELED}, [Accepted, Cancelled]),
+        ({"status": ExchangeOrderStatus.EXPIRED, "fills": (FILL,)}, [Accepted, Filled, Expired]),
+        ({"status": ExchangeOrderStatus.REJECTED}, [Rejected]),
+    ],
+)
+def test_each_word_of_the_exchange_becomes_its_facts(
+    change: dict[str, object], kinds: list[type]
+) -> None:
+    events = reconciler.events_from(sent(), replace(TOLD, **change), 5)
+    assert [type(event) for event in events] == kinds
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"symbol": "ETH/USDT"}, "symbol: sent BTC/USDT, told ETH/USDT"),
+        ({"side": Side.SELL}, "side: sent buy, told sell"),
+        ({"amount": Decimal(4)}, "amount: sent 3, told 4"),
+        ({"client_order_id": "somebody else's"}, "client order id"),
+    ],
+)
+def test_an_order_that_is_not_the_one_we_sent_is_a_contradiction(
+    change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(IllegalTransitionError, match=words):
+        reconciler.events_from(sent(), replace(TOLD, **change), 5)
+
+
+def test_missing_fills_are_seen_and_taken_from_the_trades_of_this_order_only() -> None:
+    told = replace(TOLD, status=ExchangeOrderStatus.CLOSED, filled=Decimal(3), fills=(FILL,))
+    known = sent()
+    for event in reconciler.events_from(known, told, 5):
+        known = apply(known, event)
+    assert reconciler.lacks_fills(known, told)
+    trades = [
+        Trade(symbol="BTC/USDT", side=Side.BUY, exchange_order_id=owner, fill=replace(FILL, **f))
+        for owner, f in (
+            ("77", {}),
+            ("77", {"trade_id": "t2", "quantity": Decimal(2)}),
+            ("78", {"trade_id": "t3"}),
+        )
+    ]
+    for event in reconciler.events_from_trades(known, trades, 6):
+        known = apply(known, event)
+    assert known.filled == 3
+    assert not reconciler.lacks_fills(known, told)
+
+
+def test_a_sum_is_booked_once_and_keeps_the_exchanges_average() -> None:
+    known = sent()
+    for filled, average in ((Decimal(1), Decimal(10)), (Decimal(3), Decimal(12))):
+        told = replace(TOLD, filled=filled, average=average)
+        for _ in range(2):
+            fill = reconciler.summed_fill(known, told)
+            if fill is not None:
+                known = apply(known, reconciler.filled(told.id, fill, 5))
+    assert known.filled == 3
+    assert known.average == 12
+    assert len(known.fills) == 2
+
+
+def test_nothing_is_invented_without_a_price() -> None:
+    assert reconciler.summed_fill(sent(), replace(TOLD, filled=Decimal(1))) is None
+
+
+def test_absence_counts_after_the_fence_only() -> None:
+    # Sent at 1 ms with a window of 3 ms: with a margin of 10 the fence is at 14 ms.
+    assert not reconciler.is_past_fence(sent(), 14, 10)
+    assert reconciler.is_past_fence(sent(), 15, 10)
+
+
+def test_absence_is_a_proof_only_when_everything_was_asked_and_more_than_once() -> None:
+    absence = reconciler.Absence()
+    for now_ns in (0, 1, 2, 100, 150, 200):
+        absence.note(now_ns, spacing_ns=100)
+    assert absence.queries == 3  # At 0, 100 and 200: the others came too soon.
+    assert reconciler.not_accepted(sent(), absence, 5) is None
+    absence.in_open_orders = False
+    assert reconciler.not_accepted(sent(), absence, 5) is None
+    absence.in_history = False
+    verdict = reconciler.not_accepted(sent(), absence, 5)
+    assert verdict is not None
+    assert "bb1" in verdict.proof
+    absence.queries = 2
+    assert reconciler.not_accepted(sent(), absence, 5) is None

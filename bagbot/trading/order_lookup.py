@@ -1,0 +1,94 @@
+"""Asks the exchange what became of one order, and weighs it when there is no trace of it."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from bagbot.domain.clock import Clock
+from bagbot.domain.errors import OrderNotFoundError
+from bagbot.domain.events import NotAccepted
+from bagbot.domain.order import Order, OrderStatus
+from bagbot.trading import reconciler
+from bagbot.trading.connectors.interface import ExchangeOrder, IExchangeConnector
+from bagbot.trading.submission import ExecutorSettings
+
+logger = structlog.get_logger(__name__)
+
+_NS: Final = 1_000_000_000
+
+
+class OrderLookup:
+    """The questions about each order, and what absence they have shown so far."""
+
+    def __init__(
+        self, connector: IExchangeConnector, clock: Clock, settings: ExecutorSettings
+    ) -> None:
+        self._connector = connector
+        self._capabilities = connector.capabilities
+        self._clock = clock
+        self._settings = settings
+        self._absences: dict[str, reconciler.Absence] = {}
+
+    async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | None:
+        """Return the order as the exchange has it, the proof that it never had it, or None.
+
+        None: it is not to be found, and that proves nothing yet. Raises ExchangeError or
+        TimeoutError when the question itself failed.
+        """
+        if "fetch_order" not in self._capabilities:
+            if order.status is OrderStatus.UNKNOWN:
+                logger.error("cannot look up; a human must", client_order_id=order.client_order_id)
+            return None
+        try:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                told = await self._connector.fetch_order(
+                    order.exchange_order_id,
+                    order.intent.request.symbol,
+                    client_order_id=order.client_order_id,
+                )
+        except OrderNotFoundError:
+            return await self._weigh_absence(order)
+        self._absences.pop(order.id, None)
+        return told
+
+    async def _weigh_absence(self, order: Order) -> ExchangeOrder | NotAccepted | None:
+        """Collect, one question at a time, what together proves that an order never arrived."""
+        if order.exchange_order_id is not None:
+            logger.error(
+                "the exchange no longer knows an order it had",
+                client_order_id=order.client_order_id,
+                exchange_order_id=order.exchange_order_id,
+            )
+            return None
+        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
+        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
+            return None
+        absence = self._absences.setdefault(order.id, reconciler.Absence())
+        spacing_ns = int(self._settings.probe_interval_s * _NS)
+        absence.note(self._clock.monotonic_ns(), spacing_ns)
+        if absence.queries >= reconciler.ABSENCES_NEEDED:
+            found = await self._search(order, absence)
+            if found is not None:
+                return found
+        verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
+        if verdict is not None:
+            self._absences.pop(order.id, None)
+        return verdict
+
+    async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
+        """Look for the order among the open ones and in the history since it was sent."""
+        symbol, send = order.intent.request.symbol, order.sends[order.attempt]
+        candidates: list[ExchangeOrder] = []
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            if "fetch_open_orders" in self._capabilities:
+                candidates += await self._connector.fetch_open_orders(symbol)
+                absence.in_open_orders = False
+            if "fetch_orders" in self._capabilities:
+                since_ms = send.timestamp_ms - self._settings.fence_margin_ms
+                candidates += await self._connector.fetch_orders(symbol, since_ms=since_ms)
+                absence.in_history = False
+        for told in candidates:
+            if told.client_order_id == send.client_order_id:
+                return told
+        return None
