@@ -158,7 +158,7 @@ UNKNOWN_ORDER_ON_QUERY = (-2013, "Order does not exist.")
 WRONG_CLIENT_ORDER_ID = (-2039, "Client order ID is not correct for this order ID.")
 
 # Filters are checked before the engine sees the order, except those that count what is open.
-_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS}
+_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS, Refusal.MAX_NUM_ALGO_ORDERS}
 
 
 def order_refused(refusal: Refusal) -> BinanceError:

@@ -64,7 +64,7 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "otoAllowed": False,
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
-        "allowTrailingStop": False,
+        "allowTrailingStop": True,
         "cancelReplaceAllowed": False,
         "amendAllowed": False,
         "pegInstructionsAllowed": False,
@@ -104,10 +104,10 @@ def _filters(rules: SymbolRules) -> list[Message]:
         },
         {
             "filterType": "TRAILING_DELTA",
-            "minTrailingAboveDelta": 10,
-            "maxTrailingAboveDelta": 2000,
-            "minTrailingBelowDelta": 10,
-            "maxTrailingBelowDelta": 2000,
+            "minTrailingAboveDelta": rules.trailing_delta_min,
+            "maxTrailingAboveDelta": rules.trailing_delta_max,
+            "minTrailingBelowDelta": rules.trailing_delta_min,
+            "maxTrailingBelowDelta": rules.trailing_delta_max,
         },
         {
             "filterType": "PERCENT_PRICE_BY_SIDE",
@@ -126,7 +126,7 @@ def _filters(rules: SymbolRules) -> list[Message]:
             "avgPriceMins": minutes,
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": rules.open_orders_max},
-        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 5},
+        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": rules.open_stops_max},
     ]
 
 
@@ -147,9 +147,9 @@ def order_ack(order: Order) -> Message:
 def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
     result = order_ack(order) | _order_amounts(order)
-    result["workingTime"] = milliseconds(order.time_ns)
+    result["workingTime"] = _working_ms(order)
     result["selfTradePreventionMode"] = _PREVENTION
-    return result | _conditional(order)
+    return result | _stop_fields(order) | _conditional(order)
 
 
 def order_full(placement: Placement) -> Message:
@@ -179,6 +179,7 @@ def cancel_result(order: Order) -> Message:
         "transactTime": milliseconds(order.update_time_ns),
         **_order_amounts(order),
         "selfTradePreventionMode": _PREVENTION,
+        **_stop_fields(order),
     }
 
 
@@ -190,12 +191,12 @@ def order_query(order: Order) -> Message:
         "orderListId": -1,
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
-        "stopPrice": _NOTHING,
+        "stopPrice": amount_text(order.stop_price),
         "icebergQty": _NOTHING,
         "time": milliseconds(order.time_ns),
         "updateTime": milliseconds(order.update_time_ns),
-        "isWorking": True,
-        "workingTime": milliseconds(order.time_ns),
+        "isWorking": order.is_working,
+        "workingTime": _working_ms(order),
         "selfTradePreventionMode": _PREVENTION,
         **_conditional(order),
     }
@@ -215,8 +216,22 @@ def _order_amounts(order: Order) -> Message:
     }
 
 
+def _working_ms(order: Order) -> int:
+    return -1 if order.working_ns is None else milliseconds(order.working_ns)
+
+
+def _stop_fields(order: Order) -> Message:
+    """Return the stop price, which the short replies show only where there is one."""
+    return {"stopPrice": amount_text(order.stop_price)} if order.type.is_stop else {}
+
+
 def _conditional(order: Order) -> Message:
     extra: Message = {}
+    if order.trailing_delta:
+        extra["trailingDelta"] = order.trailing_delta
+        extra["trailingTime"] = (
+            milliseconds(order.trailing_time_ns) if order.trailing_extreme else -1
+        )
     if order.strategy_id is not None:
         extra["strategyId"] = order.strategy_id
     if order.strategy_type is not None:
@@ -553,13 +568,13 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "f": order.time_in_force.value,
         "q": amount_text(order.quantity),
         "p": amount_text(order.price),
-        "P": _NOTHING,
+        "P": amount_text(order.stop_price),
         "F": _NOTHING,
         "g": -1,
         "C": order.client_order_id if is_cancel else "",
-        "x": event.kind,
+        "x": "NEW" if event.kind == "RELEASED" else event.kind,
         "X": event.status.value,
-        "r": "NONE",
+        "r": event.reject_reason,
         "i": order.order_id,
         "l": amount_text(execution.quantity) if execution else _NOTHING,
         "z": amount_text(event.executed),
@@ -576,9 +591,14 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "Z": amount_text(event.executed_quote),
         "Y": amount_text(execution.quote_quantity) if execution else _NOTHING,
         "Q": amount_text(order.quote_quantity),
-        "W": milliseconds(order.time_ns),
-        "V": _PREVENTION,
     }
+    if event.working_ns is not None:
+        report["W"] = milliseconds(event.working_ns)
+    report["V"] = _PREVENTION
+    if order.trailing_delta:
+        report["d"] = order.trailing_delta
+        if order.trailing_extreme:
+            report["D"] = milliseconds(order.trailing_time_ns)
     if order.strategy_id is not None:
         report["j"] = order.strategy_id
     if order.strategy_type is not None:

@@ -1,5 +1,7 @@
 """Whatever users and the market do, money and quantities add up to the last unit."""
 
+from itertools import takewhile
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +19,7 @@ from bagbot.simulator.orders import (
     PlaceOrder,
     TimeInForce,
 )
+from bagbot.simulator.stop_orders import is_touched, waits_for_rise
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
 SYMBOLS = {name: DEFAULT_SYMBOLS[name] for name in ("BTCUSDT", "ETHBTC")}
@@ -97,6 +100,37 @@ class Trading(RuleBasedStateMachine):
             )
         )
 
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        ticks=st.integers(1, 600),
+        size=lots,
+        kind=st.sampled_from([kind for kind in OrderType if kind.is_stop]),
+        slack=ticks_away,
+        delta=st.sampled_from([0, 0, 10, 100]),
+        time_in_force=st.sampled_from(TimeInForce),
+    )
+    def place_stop(self, account, symbol, is_buy, ticks, size, kind, slack, delta, time_in_force):
+        rules = SYMBOLS[symbol]
+        tick = rules.tick if symbol == "ETHBTC" else 20 * rules.tick
+        sign = 1 if waits_for_rise(kind, is_buy=is_buy) else -1
+        last = self.exchange.last_prices.get(symbol, self.prices[symbol])
+        stop_price = last + sign * ticks * tick
+        self.place(
+            PlaceOrder(
+                account_id=account,
+                symbol=symbol,
+                is_buy=is_buy,
+                type=kind,
+                time_in_force=time_in_force if kind.has_limit else TimeInForce.GTC,
+                price=stop_price + slack * tick if kind.has_limit else 0,
+                quantity=size * rules.lot,
+                stop_price=stop_price,
+                trailing_delta=delta,
+            )
+        )
+
     def place(self, command):
         resting = self.exchange.open_orders(command.account_id, command.symbol)
         is_taken = any(
@@ -118,7 +152,11 @@ class Trading(RuleBasedStateMachine):
         self.orders[placement.order.order_id] = placement.order
         changes = self.exchange.take_changes()
         self.count(changes)
-        met = [execution.order_id for execution in changes.executions if execution.is_maker]
+        # What a touched stop meets afterwards is another matching.
+        own = takewhile(lambda event: event.kind != "RELEASED", changes.events)
+        met = [
+            event.order.order_id for event in own if event.execution and event.execution.is_maker
+        ]
         assert met == queue[: len(met)]
 
     @rule(data=st.data())
@@ -142,7 +180,15 @@ class Trading(RuleBasedStateMachine):
         spread = 1 if symbol == "ETHBTC" else 20
         self.prices[symbol] += ticks * spread * SYMBOLS[symbol].tick
         self.exchange.market_moves(symbol, self.prices[symbol], None, self.now())
+        self.exchange.market_prints(
+            symbol,
+            price=self.prices[symbol],
+            quantity=SYMBOLS[symbol].lot,
+            buyer_is_maker=False,
+            time_ns=self.time_ns,
+        )
         self.quote(symbol)
+        self.exchange.release_due_orders(self.now())
 
     @invariant()
     def executions_follow_from_changes(self):
@@ -155,7 +201,7 @@ class Trading(RuleBasedStateMachine):
             key = execution.order_id
             self.executed[key] = self.executed.get(key, 0) + execution.quantity
             order = self.orders[key]
-            if order.type is not OrderType.MARKET:
+            if order.type.has_limit:
                 is_fair = (
                     execution.price <= order.price
                     if order.is_buy
@@ -185,9 +231,8 @@ class Trading(RuleBasedStateMachine):
                 rules = SYMBOLS[order.symbol]
                 asset = rules.quote if order.is_buy else rules.base
                 locked[asset] += order.locked
-                expected = (
-                    -(-order.price * order.remaining // ONE) if order.is_buy else order.remaining
-                )
+                price = order.price or order.stop_price
+                expected = -(-price * order.remaining // ONE) if order.is_buy else order.remaining
                 assert order.locked == expected
             for asset, held in account.items():
                 assert held.free >= 0
@@ -216,6 +261,18 @@ class Trading(RuleBasedStateMachine):
             assert order.quantity == executed + order.remaining
             assert (order.status is OrderStatus.FILLED) == (order.remaining == 0)
             assert order.is_open == (self.exchange.open_order(order_id) is not None)
+        assert not self.exchange.has_due_orders
+
+    @invariant()
+    def no_waiting_stop_has_been_reached(self):
+        if not hasattr(self, "exchange"):
+            return
+        for order in self.orders.values():
+            last = self.exchange.last_prices.get(order.symbol)
+            if order.is_open and not order.is_working and not order.trailing_extreme:
+                assert last is None or not is_touched(
+                    order.type, last, order.stop_price, is_buy=order.is_buy
+                )
 
 
 TestTrading = Trading.TestCase

@@ -17,9 +17,11 @@ PURE = (
     "candles",
     "exchange",
     "faults",
+    "order_filters",
     "orders",
     "rate_limits",
     "spot_api",
+    "stop_orders",
     "symbols",
     "venue",
 )
