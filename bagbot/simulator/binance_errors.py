@@ -15,6 +15,7 @@ class BinanceError(Exception):
         status: int = 400,
         headers: Mapping[str, str] | None = None,
         retry_after_ms: int | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{code} {message}")
         self.code = code
@@ -23,6 +24,8 @@ class BinanceError(Exception):
         self.headers = dict(headers or {})
         # The WebSocket API tells the moment itself, in milliseconds since the epoch.
         self.retry_after_ms = retry_after_ms
+        # What a half failed cancelReplace has to tell beside the code and the text.
+        self.data = data
 
 
 def too_much_weight(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:

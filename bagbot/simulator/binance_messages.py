@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from bagbot.simulator.amounts import ONE, amount_text
+from bagbot.simulator.amounts import ONE, amount_text, quote_amount
 from bagbot.simulator.candles import INTERVALS_MS, Candle, interval_bounds
 from bagbot.simulator.exchange import Balance, Placement
 from bagbot.simulator.orders import (
@@ -11,6 +11,8 @@ from bagbot.simulator.orders import (
     OrderEvent,
     OrderStatus,
     OrderType,
+    PreventedMatch,
+    Prevention,
     TradePrint,
 )
 from bagbot.simulator.symbols import SymbolRules
@@ -19,7 +21,6 @@ from bagbot.simulator.venue import BalanceEvent, BookEvent, DayStatistics
 Message = dict[str, object]
 
 _NOTHING = "0.00000000"
-_PREVENTION = "NONE"
 
 
 def milliseconds(time_ns: int) -> int:
@@ -65,7 +66,7 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": True,
-        "cancelReplaceAllowed": False,
+        "cancelReplaceAllowed": True,
         "amendAllowed": False,
         "pegInstructionsAllowed": False,
         "isSpotTradingAllowed": True,
@@ -73,8 +74,8 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "filters": _filters(rules),
         "permissions": [],
         "permissionSets": [["SPOT"]],
-        "defaultSelfTradePreventionMode": _PREVENTION,
-        "allowedSelfTradePreventionModes": [_PREVENTION],
+        "defaultSelfTradePreventionMode": Prevention.NONE.value,
+        "allowedSelfTradePreventionModes": [mode.value for mode in Prevention],
     }
 
 
@@ -148,7 +149,7 @@ def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
     result = order_ack(order) | _order_amounts(order)
     result["workingTime"] = _working_ms(order)
-    result["selfTradePreventionMode"] = _PREVENTION
+    result["selfTradePreventionMode"] = order.prevention.value
     return result | _stop_fields(order) | _conditional(order)
 
 
@@ -165,7 +166,22 @@ def order_full(placement: Placement) -> Message:
         }
         for execution in placement.executions
     ]
+    if placement.prevented:
+        result["preventedMatches"] = [_prevented_match(match) for match in placement.prevented]
     return result
+
+
+def _prevented_match(match: PreventedMatch) -> Message:
+    message: Message = {
+        "preventedMatchId": match.match_id,
+        "makerOrderId": match.maker_order_id,
+        "price": amount_text(match.price),
+    }
+    if match.taker_prevented:
+        message["takerPreventedQuantity"] = amount_text(match.taker_prevented)
+    if match.maker_prevented:
+        message["makerPreventedQuantity"] = amount_text(match.maker_prevented)
+    return message
 
 
 def cancel_result(order: Order) -> Message:
@@ -178,7 +194,7 @@ def cancel_result(order: Order) -> Message:
         "clientOrderId": order.cancel_id,
         "transactTime": milliseconds(order.update_time_ns),
         **_order_amounts(order),
-        "selfTradePreventionMode": _PREVENTION,
+        "selfTradePreventionMode": order.prevention.value,
         **_stop_fields(order),
     }
 
@@ -197,7 +213,7 @@ def order_query(order: Order) -> Message:
         "updateTime": milliseconds(order.update_time_ns),
         "isWorking": order.is_working,
         "workingTime": _working_ms(order),
-        "selfTradePreventionMode": _PREVENTION,
+        "selfTradePreventionMode": order.prevention.value,
         **_conditional(order),
     }
 
@@ -236,6 +252,9 @@ def _conditional(order: Order) -> Message:
         extra["strategyId"] = order.strategy_id
     if order.strategy_type is not None:
         extra["strategyType"] = order.strategy_type
+    if order.prevented_match_id is not None:
+        extra["preventedMatchId"] = order.prevented_match_id
+        extra["preventedQuantity"] = amount_text(order.prevented)
     if order.expiry_reason is not None:
         extra["expiryReason"] = order.expiry_reason.value
     return extra
@@ -594,7 +613,9 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
     }
     if event.working_ns is not None:
         report["W"] = milliseconds(event.working_ns)
-    report["V"] = _PREVENTION
+    report["V"] = order.prevention.value
+    if event.prevented_match is not None:
+        report |= _prevention_fields(event, event.prevented_match)
     if order.trailing_delta:
         report["d"] = order.trailing_delta
         if order.trailing_extreme:
@@ -606,6 +627,24 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
     if event.status is OrderStatus.EXPIRED and order.expiry_reason is not None:
         report["eR"] = order.expiry_reason.value
     return report
+
+
+def _prevention_fields(event: OrderEvent, match: PreventedMatch) -> Message:
+    """Return what a TRADE_PREVENTION tells: the order's loss, and the trade that was not."""
+    is_taker = event.order.order_id == match.taker_order_id
+    cost = quote_amount(price=match.price, quantity=match.quantity)
+    return {
+        "v": match.match_id,
+        "A": amount_text(event.prevented),
+        "B": amount_text(match.taker_prevented if is_taker else match.maker_prevented),
+        # Nobody belongs to a trade group here.
+        "u": -1,
+        "U": match.maker_order_id if is_taker else match.taker_order_id,
+        "Cs": event.order.symbol,
+        "pl": amount_text(match.quantity),
+        "pL": amount_text(match.price),
+        "pY": amount_text(cost),
+    }
 
 
 def account_position(event: BalanceEvent, time_ns: int) -> Message:

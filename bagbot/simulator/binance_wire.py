@@ -41,6 +41,7 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    Prevention,
     TimeInForce,
 )
 
@@ -63,13 +64,11 @@ _MILLISECONDS_MAX = 10**14
 _ORDER_TYPES = {kind.value: kind for kind in OrderType}
 _TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
 _TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
-_PREVENTION_MODES = (
-    "EXPIRE_TAKER",
-    "EXPIRE_MAKER",
-    "EXPIRE_BOTH",
-    "DECREMENT",
-    "TRANSFER",
-)
+_RESTRICTIONS = {
+    "ONLY_NEW": OrderStatus.NEW,
+    "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
+}
+_PREVENTIONS = {mode.value: mode for mode in Prevention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +335,7 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
         quote_quantity=quote_quantity,
         stop_price=stop_price,
         trailing_delta=trailing_delta,
+        prevention=read_prevention(parameters),
         client_order_id=parameters.client_order_id("newClientOrderId") or "",
         strategy_id=parameters.integer("strategyId"),
         strategy_type=strategy_type,
@@ -356,33 +356,37 @@ def read_cancel(parameters: Parameters, account_id: int) -> CancelOrder:
     """Return the cancellation that the parameters describe. Raises BinanceError."""
     symbol = parameters.symbol()
     order_id, client_order_id = read_order_reference(parameters)
-    restriction = parameters.optional("cancelRestrictions")
-    restrictions = {
-        None: None,
-        "ONLY_NEW": OrderStatus.NEW,
-        "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
-    }
-    if restriction not in restrictions:
-        raise BinanceError(
-            -1145,
-            "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.",
-        )
     return CancelOrder(
         account_id=account_id,
         symbol=symbol,
         order_id=order_id,
         client_order_id=client_order_id,
         cancel_id=parameters.client_order_id("newClientOrderId") or "",
-        restriction=restrictions[restriction],
+        restriction=read_cancel_restriction(parameters),
     )
 
 
-def read_order_reference(parameters: Parameters) -> tuple[int | None, str | None]:
-    """Return the order's id and client id as sent, at least one of them."""
-    order_id = parameters.integer("orderId")
-    client_order_id = parameters.client_order_id("origClientOrderId")
+def read_cancel_restriction(parameters: Parameters) -> OrderStatus | None:
+    """Return the status an order must have to be cancelled, or None for any."""
+    restriction = parameters.optional("cancelRestrictions")
+    if restriction is None:
+        return None
+    if restriction not in _RESTRICTIONS:
+        raise BinanceError(
+            -1145,
+            "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.",
+        )
+    return _RESTRICTIONS[restriction]
+
+
+def read_order_reference(
+    parameters: Parameters, id_name: str = "orderId", client_id_name: str = "origClientOrderId"
+) -> tuple[int | None, str | None]:
+    """Return the id and the client id under the given names, at least one of them."""
+    order_id = parameters.integer(id_name)
+    client_order_id = parameters.client_order_id(client_id_name)
     if order_id is None and client_order_id is None:
-        raise either_missing("orderId", "origClientOrderId")
+        raise either_missing(id_name, client_id_name)
     return order_id, client_order_id
 
 
@@ -407,13 +411,18 @@ def _read_stop(parameters: Parameters, kind: OrderType) -> tuple[int, int]:
 def _refuse_unsupported(parameters: Parameters) -> None:
     if parameters.optional("icebergQty") is not None:
         raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
-    mode = parameters.optional("selfTradePreventionMode")
-    if mode in _PREVENTION_MODES:
+
+
+def read_prevention(parameters: Parameters) -> Prevention:
+    """Return how the account is kept from trading with itself."""
+    mode = parameters.optional("selfTradePreventionMode") or Prevention.NONE.value
+    if mode == "TRANSFER":
         raise BinanceError(
             -1013, "This symbol does not allow the specified self-trade prevention mode."
         )
-    if mode not in (None, "NONE"):
+    if mode not in _PREVENTIONS:
         raise invalid_data("selfTradePreventionMode")
+    return _PREVENTIONS[mode]
 
 
 def _market_quantities(parameters: Parameters) -> tuple[int, int]:

@@ -7,11 +7,15 @@ Rounding: a trade moves price * quantity rounded down to 1e-8 of the quote asset
 amount on both sides; a resting buy order locks the same product rounded up; a commission is a
 share of what is received, rounded down, in the asset received.
 
-A stop that a trade touches goes live after the command that caused the trade, in `release_due_orders`:
-an order never begins to match in the middle of another's matching. Choices where Binance's
+A stop that a trade touches goes live in `release_due_orders`, after the command that caused the
+trade: an order never begins to match in the middle of another's matching. Choices where Binance's
 documents are silent: going live is told as a second NEW; a buying stop without a limit locks its
 quantity at the stop price (or the last price) and needs the rest of the money when it goes live;
 a stop price that is already reached is refused for trailing stops too.
+
+An account is kept from trading with itself as the mode of its incoming order says. An order that
+lost a part to that and traded the rest is FILLED. An order that must fill at once or not at all
+and meets one of its own account expires unfilled, and changes nothing.
 """
 
 from collections import deque
@@ -23,7 +27,7 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
-from bagbot.simulator.book_matcher import Book, Match, Plan
+from bagbot.simulator.book_matcher import Book, Match, Owner, Plan
 from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
@@ -38,6 +42,7 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    PreventedMatch,
     Refusal,
     TimeInForce,
     TradePrint,
@@ -62,6 +67,7 @@ class Placement:
 
     order: Order
     executions: list[Execution]
+    prevented: list[PreventedMatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class Exchange:
         self.last_prices: dict[str, int] = {}
         self.next_order_id = 1
         self.next_event_id = 1
+        self.next_prevented_match_id = 0
         self.next_trade_ids: dict[str, int] = dict.fromkeys(self.symbols, 1)
         self._open_by_id: dict[int, Order] = {}
         self._open_by_client_id: dict[tuple[int, str, str], Order] = {}
@@ -165,6 +172,12 @@ class Exchange:
 
     # Commands of users.
 
+    def check_filters(self, command: PlaceOrder) -> None:
+        """Raise OrderRefusedError if the order fails a filter, those that count included."""
+        rules = self.symbols[command.symbol]
+        check_filters(command, rules, self.reference_prices.get(command.symbol))
+        self._check_open_counts(command, rules)
+
     def check(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if `place` would refuse the order now."""
         self._plan(command)
@@ -179,10 +192,10 @@ class Exchange:
         self._emit("NEW", order, now, is_on_book=order.is_working)
         if not order.is_working:
             self._stops[order.symbol].add(order, self.last_prices.get(order.symbol))
-            return Placement(order, [])
-        executions = self._match(order, plan, now)
+            return Placement(order, [], [])
+        executions, prevented = self._match(order, plan, now)
         self.release_due_orders(now)
-        return Placement(order, executions)
+        return Placement(order, executions, prevented)
 
     def cancel(self, command: CancelOrder, now: Moment) -> Order:
         """Cancel an open order and return it.
@@ -254,8 +267,7 @@ class Exchange:
     def _plan(self, command: PlaceOrder) -> tuple[Plan, int]:
         """Return the matches and the amount to lock, or raise OrderRefusedError."""
         rules = self.symbols[command.symbol]
-        check_filters(command, rules, self.reference_prices.get(command.symbol))
-        self._check_open_counts(command, rules)
+        self.check_filters(command)
         key = (command.account_id, command.symbol, command.client_order_id)
         if command.client_order_id and key in self._open_by_client_id:
             raise OrderRefusedError(Refusal.DUPLICATE_ORDER)
@@ -289,14 +301,20 @@ class Exchange:
     def _plan_matches(self, command: PlaceOrder) -> Plan:
         rules = self.symbols[command.symbol]
         book = self.books[command.symbol]
+        owner = Owner(command.account_id, command.prevention)
         if command.quote_quantity:
             plan = book.plan_quote(
-                is_buy=command.is_buy, quote_quantity=command.quote_quantity, lot=rules.lot
+                is_buy=command.is_buy,
+                quote_quantity=command.quote_quantity,
+                lot=rules.lot,
+                owner=owner,
             )
             _check_quote_liquidity(plan, rules)
         else:
             limit = command.price if command.type.has_limit else None
-            plan = book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity)
+            plan = book.plan(
+                is_buy=command.is_buy, limit=limit, quantity=command.quantity, owner=owner
+            )
         if command.type is OrderType.LIMIT_MAKER and plan.matches:
             raise OrderRefusedError(Refusal.WOULD_TAKE)
         if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
@@ -307,7 +325,8 @@ class Exchange:
 
     def _accept(self, command: PlaceOrder, plan: Plan, lock: int, now: Moment) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
-        quantity = command.quantity or _planned(plan) + plan.missing
+        prevented = sum(match.taker_prevented for match in plan.matches)
+        quantity = command.quantity or _planned(plan) + prevented + plan.missing
         order = Order(
             order_id=self.next_order_id,
             account_id=command.account_id,
@@ -328,6 +347,7 @@ class Exchange:
             strategy_type=command.strategy_type,
             stop_price=command.stop_price,
             trailing_delta=command.trailing_delta,
+            prevention=command.prevention,
             is_working=not command.type.is_stop,
         )
         self.next_order_id += 1
@@ -356,7 +376,10 @@ class Exchange:
         check_filters_live(order, rules, self.reference_prices.get(order.symbol))
         limit = order.price if order.type.has_limit else None
         plan = self.books[order.symbol].plan(
-            is_buy=order.is_buy, limit=limit, quantity=order.quantity
+            is_buy=order.is_buy,
+            limit=limit,
+            quantity=order.quantity,
+            owner=Owner(order.account_id, order.prevention),
         )
         if order.time_in_force is TimeInForce.FOK and _planned(plan) < order.quantity:
             return Plan([], order.quantity)
@@ -367,19 +390,26 @@ class Exchange:
             self._unlock(order, -more)
         return plan
 
-    def _match(self, order: Order, plan: Plan, now: Moment) -> list[Execution]:
+    def _match(
+        self, order: Order, plan: Plan, now: Moment
+    ) -> tuple[list[Execution], list[PreventedMatch]]:
         """Carry out the planned matches, and let what is left rest or expire."""
-        executions = [
-            execution
-            for match in plan.matches
-            for execution in self._trade(match, order, now)
-            if execution.order_id == order.order_id and not execution.is_maker
-        ]
+        executions: list[Execution] = []
+        prevented: list[PreventedMatch] = []
+        for match in plan.matches:
+            if match.quantity:
+                executions += [
+                    execution
+                    for execution in self._trade(match, order, now)
+                    if execution.order_id == order.order_id and not execution.is_maker
+                ]
+            else:
+                prevented.append(self._prevent(match, order, now))
         self._finish_placing(order, plan, now)
-        return executions
+        return executions, prevented
 
     def _finish_placing(self, order: Order, plan: Plan, now: Moment) -> None:
-        if order.status is OrderStatus.FILLED:
+        if not order.is_open:
             return
         reason = _expiry_reason(order, plan)
         if reason is None:
@@ -434,6 +464,50 @@ class Exchange:
             else:
                 executions.append(self._settle(order, match, trade_id, now, is_maker=is_maker))
         return executions
+
+    def _prevent(self, match: Match, taker: Order, now: Moment) -> PreventedMatch:
+        """Keep an account from trading with itself."""
+        maker = match.maker
+        prevented = PreventedMatch(
+            match_id=self.next_prevented_match_id,
+            taker_order_id=taker.order_id,
+            maker_order_id=maker.order_id,
+            price=match.price,
+            quantity=min(taker.remaining, maker.remaining),
+            taker_prevented=match.taker_prevented,
+            maker_prevented=match.maker_prevented,
+        )
+        self.next_prevented_match_id += 1
+        if match.maker_prevented:
+            self.books[maker.symbol].take(maker, match.maker_prevented)
+            self._changes.books[maker.symbol] = None
+            self._lose(maker, match.maker_prevented, prevented, now)
+        if match.taker_prevented:
+            taker.remaining -= match.taker_prevented
+            self._lose(taker, match.taker_prevented, prevented, now)
+        return prevented
+
+    def _lose(
+        self, order: Order, quantity: int, prevented_match: PreventedMatch, now: Moment
+    ) -> None:
+        """Record what an order has lost; `remaining` is already reduced."""
+        order.prevented += quantity
+        order.prevented_match_id = prevented_match.match_id
+        order.update_time_ns = now.time_ns
+        if order.remaining == 0:
+            self._close(order, OrderStatus.EXPIRED_IN_MATCH, now)
+        elif order.is_buy:
+            self._release_surplus(order)
+        else:
+            # A sale by quote amount has locked only what it will sell.
+            self._unlock(order, max(order.locked - order.remaining, 0))
+        self._emit(
+            "TRADE_PREVENTION",
+            order,
+            now,
+            is_on_book=order.is_open,
+            prevented_match=prevented_match,
+        )
 
     def _settle_market(self, match: Match, symbol: str, *, is_buy: bool) -> None:
         rules = self.symbols[symbol]
@@ -520,6 +594,7 @@ class Exchange:
         *,
         is_on_book: bool,
         execution: Execution | None = None,
+        prevented_match: PreventedMatch | None = None,
         reject_reason: str = "NONE",
     ) -> None:
         self._changes.orders[order.order_id] = order
@@ -535,6 +610,8 @@ class Exchange:
                 is_on_book=is_on_book,
                 working_ns=order.working_ns,
                 execution=execution,
+                prevented=order.prevented,
+                prevented_match=prevented_match,
                 reject_reason=reject_reason,
             )
         )
@@ -593,7 +670,8 @@ def _amount_to_lock(command: PlaceOrder, plan: Plan, last_price: int) -> int:
 def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
     if not plan.matches:
         raise OrderRefusedError(Refusal.NO_LIQUIDITY)
-    if _planned(plan) < rules.quantity_min:
+    prevented = sum(match.taker_prevented for match in plan.matches)
+    if _planned(plan) + prevented < rules.quantity_min:
         raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
 
 

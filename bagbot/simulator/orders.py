@@ -52,6 +52,16 @@ class TimeInForce(StrEnum):
     FOK = "FOK"
 
 
+class Prevention(StrEnum):
+    """What happens when an order would trade with another one of the same account."""
+
+    NONE = "NONE"
+    EXPIRE_TAKER = "EXPIRE_TAKER"
+    EXPIRE_MAKER = "EXPIRE_MAKER"
+    EXPIRE_BOTH = "EXPIRE_BOTH"
+    DECREMENT = "DECREMENT"
+
+
 class OrderStatus(StrEnum):
     """Where an order is in its life."""
 
@@ -60,6 +70,7 @@ class OrderStatus(StrEnum):
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
 
 
 class ExpiryReason(StrEnum):
@@ -125,6 +136,7 @@ class PlaceOrder:
     stop_price: int = 0
     # In basis points; zero for a stop that does not follow the market.
     trailing_delta: int = 0
+    prevention: Prevention = Prevention.NONE
     client_order_id: str = ""
     strategy_id: int | None = None
     strategy_type: int | None = None
@@ -178,11 +190,15 @@ class Order:
     released_ns: int = 0
     # At one price the order with the smaller number is first.
     queue_number: int = 0
+    prevention: Prevention = Prevention.NONE
+    # How much was kept from trading with the account's own orders, and the last time of that.
+    prevented: int = 0
+    prevented_match_id: int | None = None
 
     @property
     def executed(self) -> int:
         """Return how much has traded. After the end `remaining` keeps what never traded."""
-        return self.quantity - self.remaining
+        return self.quantity - self.remaining - self.prevented
 
     @property
     def working_ns(self) -> int | None:
@@ -215,6 +231,20 @@ class Execution:
     market_time_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreventedMatch:
+    """A trade of an account with itself that did not happen, and what each order lost by it."""
+
+    match_id: int
+    taker_order_id: int
+    maker_order_id: int
+    price: int
+    # What would have traded.
+    quantity: int
+    taker_prevented: int
+    maker_prevented: int
+
+
 @dataclass(frozen=True, slots=True)
 class TradePrint:
     """One trade on the public tape."""
@@ -244,6 +274,8 @@ class OrderEvent:
     is_on_book: bool
     working_ns: int | None
     execution: Execution | None = None
+    prevented: int = 0
+    prevented_match: PreventedMatch | None = None
     reject_reason: str = "NONE"
 
 

@@ -280,6 +280,7 @@ class Venue:
         self.exchange.next_order_id = state.next_order_id
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids
+        self.exchange.next_prevented_match_id = state.next_prevented_match_id
 
     def _prime(self) -> None:
         """Bring every market to its starting point; what it did until there is already done."""
@@ -425,6 +426,7 @@ class Venue:
             next_order_id=exchange.next_order_id,
             next_event_id=exchange.next_event_id,
             next_trade_ids=exchange.next_trade_ids,
+            next_prevented_match_id=exchange.next_prevented_match_id,
         )
 
     def _moment(self, market: _Market, time_ns: int) -> Moment:

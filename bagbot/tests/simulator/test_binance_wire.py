@@ -199,7 +199,7 @@ MISSING = "Mandatory parameter '{}' was not sent, was empty/null, or malformed."
         ),
         ({**LIMIT, "strategyType": "9"}, -1134, "`strategyType` was less than 1000000."),
         (
-            {**LIMIT, "selfTradePreventionMode": "EXPIRE_MAKER"},
+            {**LIMIT, "selfTradePreventionMode": "TRANSFER"},
             -1013,
             "This symbol does not allow the specified self-trade prevention mode.",
         ),

@@ -166,3 +166,12 @@ async def test_stops_are_placed_by_trigger_price_and_read_back(exchange):
         await exchange.create_order(
             SYMBOL, "market", "sell", 0.01, None, {"stopLossPrice": 900_000}
         )
+
+
+async def test_an_order_is_edited_by_replacing_it(exchange):
+    order = await exchange.create_order(SYMBOL, "limit", "sell", 0.01, 200_000)
+    edited = await exchange.edit_order(order["id"], SYMBOL, "limit", "sell", 0.02, 210_000)
+    assert (edited["status"], edited["price"], edited["amount"]) == ("open", 210_000, 0.02)
+    assert [row["id"] for row in await exchange.fetch_open_orders(SYMBOL)] == [edited["id"]]
+    with pytest.raises(ccxt.ExchangeError, match="Unknown order sent"):
+        await exchange.edit_order("999", SYMBOL, "limit", "sell", 0.02, 210_000)

@@ -17,6 +17,7 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    Prevention,
     TimeInForce,
 )
 from bagbot.simulator.stop_orders import is_touched, waits_for_rise
@@ -32,6 +33,7 @@ symbols = st.sampled_from(sorted(SYMBOLS))
 accounts = st.sampled_from([1, 2])
 ticks_away = st.integers(-600, 600)
 lots = st.integers(1, 60_000)
+preventions = st.sampled_from(Prevention)
 
 
 class Trading(RuleBasedStateMachine):
@@ -43,6 +45,7 @@ class Trading(RuleBasedStateMachine):
         self.prices = dict(MIDDLE)
         self.orders = {}
         self.executed = {}
+        self.prevented = {}
         self.time_ns = 0
         for symbol in SYMBOLS:
             self.quote(symbol)
@@ -66,9 +69,10 @@ class Trading(RuleBasedStateMachine):
         kind=st.sampled_from(["LIMIT", "LIMIT_MAKER"]),
         time_in_force=st.sampled_from(TimeInForce),
         client_order_id=st.sampled_from(["", "a", "b"]),
+        prevention=preventions,
     )
     def place_limit(
-        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id
+        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id, prevention
     ):
         rules = SYMBOLS[symbol]
         spread = 1 if symbol == "ETHBTC" else 20
@@ -82,11 +86,19 @@ class Trading(RuleBasedStateMachine):
                 price=self.prices[symbol] + ticks * spread * rules.tick,
                 quantity=size * rules.lot,
                 client_order_id=client_order_id,
+                prevention=prevention,
             )
         )
 
-    @rule(account=accounts, symbol=symbols, is_buy=st.booleans(), size=lots, by_quote=st.booleans())
-    def place_market(self, account, symbol, is_buy, size, by_quote):
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        size=lots,
+        by_quote=st.booleans(),
+        prevention=preventions,
+    )
+    def place_market(self, account, symbol, is_buy, size, by_quote, prevention):
         quantity = size * SYMBOLS[symbol].lot
         quote_quantity = quantity * self.prices[symbol] // ONE if by_quote else 0
         self.place(
@@ -97,6 +109,7 @@ class Trading(RuleBasedStateMachine):
                 type=OrderType.MARKET,
                 quantity=0 if by_quote else quantity,
                 quote_quantity=quote_quantity,
+                prevention=prevention,
             )
         )
 
@@ -110,8 +123,11 @@ class Trading(RuleBasedStateMachine):
         slack=ticks_away,
         delta=st.sampled_from([0, 0, 10, 100]),
         time_in_force=st.sampled_from(TimeInForce),
+        prevention=preventions,
     )
-    def place_stop(self, account, symbol, is_buy, ticks, size, kind, slack, delta, time_in_force):
+    def place_stop(
+        self, account, symbol, is_buy, ticks, size, kind, slack, delta, time_in_force, prevention
+    ):
         rules = SYMBOLS[symbol]
         tick = rules.tick if symbol == "ETHBTC" else 20 * rules.tick
         sign = 1 if waits_for_rise(kind, is_buy=is_buy) else -1
@@ -128,6 +144,7 @@ class Trading(RuleBasedStateMachine):
                 quantity=size * rules.lot,
                 stop_price=stop_price,
                 trailing_delta=delta,
+                prevention=prevention,
             )
         )
 
@@ -155,7 +172,10 @@ class Trading(RuleBasedStateMachine):
         # What a touched stop meets afterwards is another matching.
         own = takewhile(lambda event: event.kind != "RELEASED", changes.events)
         met = [
-            event.order.order_id for event in own if event.execution and event.execution.is_maker
+            event.order.order_id
+            for event in own
+            if (event.execution and event.execution.is_maker)
+            or (event.prevented_match and event.order is not placement.order)
         ]
         assert met == queue[: len(met)]
 
@@ -197,6 +217,14 @@ class Trading(RuleBasedStateMachine):
         self.count(self.exchange.take_changes())
 
     def count(self, changes):
+        self.check_self_trades(changes.executions)
+        for event in changes.events:
+            match = event.prevented_match
+            if match is not None:
+                is_taker = event.order.order_id == match.taker_order_id
+                lost = match.taker_prevented if is_taker else match.maker_prevented
+                key = event.order.order_id
+                self.prevented[key] = self.prevented.get(key, 0) + lost
         for execution in changes.executions:
             key = execution.order_id
             self.executed[key] = self.executed.get(key, 0) + execution.quantity
@@ -208,6 +236,13 @@ class Trading(RuleBasedStateMachine):
                     else execution.price >= order.price
                 )
                 assert is_fair
+
+    def check_self_trades(self, executions):
+        makers = {(e.symbol, e.trade_id): e for e in executions if e.is_maker}
+        for taken in executions:
+            maker = makers.get((taken.symbol, taken.trade_id))
+            if maker and not taken.is_maker and maker.account_id == taken.account_id:
+                assert self.orders[taken.order_id].prevention is Prevention.NONE
 
     @invariant()
     def every_asset_adds_up(self):
@@ -258,8 +293,11 @@ class Trading(RuleBasedStateMachine):
             return
         for order_id, order in self.orders.items():
             executed = self.executed.get(order_id, 0)
-            assert order.quantity == executed + order.remaining
-            assert (order.status is OrderStatus.FILLED) == (order.remaining == 0)
+            assert order.executed == executed
+            assert order.prevented == self.prevented.get(order_id, 0)
+            assert order.quantity == executed + order.prevented + order.remaining
+            is_used_up = order.status in (OrderStatus.FILLED, OrderStatus.EXPIRED_IN_MATCH)
+            assert is_used_up == (order.remaining == 0)
             assert order.is_open == (self.exchange.open_order(order_id) is not None)
         assert not self.exchange.has_due_orders
 

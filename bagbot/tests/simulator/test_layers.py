@@ -14,6 +14,7 @@ PURE = (
     "binance_messages",
     "binance_wire",
     "book_matcher",
+    "cancel_replace",
     "candles",
     "exchange",
     "faults",
