@@ -23,6 +23,10 @@ _KINDS = {
     OrderType.LIMIT: fills.LIMIT,
     OrderType.LIMIT_MAKER: fills.LIMIT_MAKER,
     OrderType.MARKET: fills.MARKET,
+    OrderType.STOP_LOSS: fills.STOP,
+    OrderType.STOP_LOSS_LIMIT: fills.STOP_LIMIT,
+    OrderType.TAKE_PROFIT: fills.TAKE_PROFIT,
+    OrderType.TAKE_PROFIT_LIMIT: fills.TAKE_PROFIT_LIMIT,
 }
 _TIMES_IN_FORCE = {
     TimeInForce.GTC: fills.GOOD_TILL_CANCELLED,
@@ -31,9 +35,13 @@ _TIMES_IN_FORCE = {
 }
 
 
-class BarFill(NamedTuple):
-    """A resting order that trades, at what price, how much, and in which role."""
+_PPM_OF_BASIS_POINT = 100
 
+
+class BarEvent(NamedTuple):
+    """What happens to an order: a kind of domain/fills; a fill has price, quantity and role."""
+
+    kind: int
     order: Order
     price: int
     quantity: int
@@ -54,25 +62,27 @@ class BarMatcher:
 
     def open_bar(
         self, orders: Iterable[Order], open_price: int, closed_volume: int
-    ) -> list[BarFill]:
-        """Put the price at the open of a bar, and return which of `orders` it fills (F2)."""
+    ) -> list[BarEvent]:
+        """Put the price at the open of a bar, and return what it does to `orders` (F2)."""
         self._open_ticks = open_price // self._rules.tick
         self._budget_lots = fills.volume_budget(closed_volume // self._rules.lot, self._costs)
         self._left.clear()
         return [
-            fill
+            event
             for account_id, own in _by_account(orders)
-            for fill in self._resting_fills(account_id, own, None)
+            for event in self._resting_events(account_id, own, None)
         ]
 
-    def play_range(self, orders: Iterable[Order], high: int, low: int, close: int) -> list[BarFill]:
-        """Return which of `orders` the rest of the bar fills, each account for itself."""
+    def play_range(
+        self, orders: Iterable[Order], high: int, low: int, close: int
+    ) -> list[BarEvent]:
+        """Return what the rest of the bar does to `orders`, each account for itself."""
         tick = self._rules.tick
         bar = fills.Bar(self._open_ticks, high // tick, low // tick, close // tick)
         return [
-            fill
+            event
             for account_id, own in _by_account(orders)
-            for fill in self._resting_fills(account_id, own, bar)
+            for event in self._resting_events(account_id, own, bar)
         ]
 
     def close(self) -> None:
@@ -116,9 +126,9 @@ class BarMatcher:
             left = self._left.get(account_id, self._budget_lots)
             self._left[account_id] = left - quantity // self._rules.lot
 
-    def _resting_fills(
+    def _resting_events(
         self, account_id: int, orders: list[Order], bar: fills.Bar | None
-    ) -> list[BarFill]:
+    ) -> list[BarEvent]:
         by_number = {order.order_id: order for order in orders}
         working = [self._working(order) for order in orders]
         budget_lots = self._left.get(account_id, self._budget_lots)
@@ -126,24 +136,40 @@ class BarMatcher:
             played = fills.open_bar(working, self._open_ticks, self._costs, budget_lots)
         else:
             played = fills.play_range(working, bar, self._costs, budget_lots)
+        for left in played.left:
+            if left.trailing_ppm:
+                by_number[left.number].trailing_extreme = left.best * self._rules.tick
         return [
-            BarFill(
+            BarEvent(
+                event.kind,
                 by_number[event.number],
                 event.price * self._rules.tick,
                 event.lots * self._rules.lot,
                 event.is_maker,
             )
             for event in played.events
-            if event.kind == fills.FILLED
         ]
 
     def _working(self, order: Order) -> fills.WorkingOrder:
+        kind = _KINDS[order.type]
+        trailing_ppm = 0
+        if order.is_working:
+            # A stop that has triggered rests as the limit order it has become.
+            kind = fills.LIMIT if order.type.is_stop else kind
+        elif order.trailing_delta:
+            # What trails is a stop, whichever way it is called.
+            kind = fills.STOP_LIMIT if order.type.has_limit else fills.STOP
+            trailing_ppm = order.trailing_delta * _PPM_OF_BASIS_POINT
         return fills.WorkingOrder(
             number=order.order_id,
-            kind=_KINDS[order.type],
+            kind=kind,
             is_buy=order.is_buy,
             lots=order.remaining // self._rules.lot,
             limit=order.price // self._rules.tick,
+            trigger=order.stop_price // self._rules.tick,
+            time_in_force=_TIMES_IN_FORCE[order.time_in_force],
+            trailing_ppm=trailing_ppm,
+            best=order.trailing_extreme // self._rules.tick,
         )
 
     def _match(self, command: PlaceOrder, price: int, quantity: int) -> Match:

@@ -26,16 +26,27 @@ KINDS = {
     OrderType.LIMIT: fills.LIMIT,
     OrderType.LIMIT_MAKER: fills.LIMIT_MAKER,
     OrderType.MARKET: fills.MARKET,
+    OrderType.STOP_LOSS: fills.STOP,
+    OrderType.STOP_LOSS_LIMIT: fills.STOP_LIMIT,
+    OrderType.TAKE_PROFIT: fills.TAKE_PROFIT,
+    OrderType.TAKE_PROFIT_LIMIT: fills.TAKE_PROFIT_LIMIT,
 }
-ticks = st.integers(MIDDLE - 50, MIDDLE + 50)
+TIMES_IN_FORCE = {
+    TimeInForce.GTC: fills.GOOD_TILL_CANCELLED,
+    TimeInForce.IOC: fills.IMMEDIATE_OR_CANCEL,
+    TimeInForce.FOK: fills.FILL_OR_KILL,
+}
+# Low enough that the smallest trailing delta, 10 basis points, lies inside a bar.
+CENTRE = 20_000
+ticks = st.integers(CENTRE - 50, CENTRE + 50)
 
 
 @st.composite
 def bars(draw):
     opened, close = draw(ticks), draw(ticks)
-    low = draw(st.integers(MIDDLE - 100, min(opened, close)))
-    high = draw(st.integers(max(opened, close), MIDDLE + 100))
-    return fills.Bar(opened, high, low, close, draw(st.integers(0, 3_000)))
+    low = draw(st.integers(CENTRE - 100, min(opened, close)))
+    high = draw(st.integers(max(opened, close), CENTRE + 100))
+    return fills.Bar(opened, high, low, close, draw(st.integers(0, 200_000)))
 
 
 costs = st.builds(
@@ -43,12 +54,28 @@ costs = st.builds(
     maker_fee_ppm=st.sampled_from([0, 750, 1_000]),
     taker_fee_ppm=st.sampled_from([0, 999, 1_000]),
     slippage_ticks=st.integers(0, 3),
-    slippage_ppm=st.integers(0, 10),
+    slippage_ppm=st.integers(0, 200),
     through_ticks=st.integers(0, 1),
     volume_share_ppm=st.sampled_from([fills.UNLIMITED, 100_000, 500_000]),
 )
-wishes = st.tuples(st.sampled_from(list(OrderType)), st.booleans(), ticks, st.integers(10, 2_000))
-courses = st.lists(st.tuples(bars(), st.lists(wishes, max_size=3)), min_size=1, max_size=8)
+
+
+@st.composite
+def all_wishes(draw):
+    kind = draw(st.sampled_from(list(OrderType)))
+    wish = (kind, draw(st.booleans()), draw(ticks), draw(st.integers(3_000, 50_000)))
+    more = {}
+    if kind.is_stop:
+        trailing = draw(st.sampled_from([0, 0, 10, 11]))
+        more = (
+            {"trailing_delta": trailing} if trailing else {"stop_price": draw(ticks) * RULES.tick}
+        )
+    if kind in (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT):
+        more["time_in_force"] = draw(st.sampled_from(TimeInForce))
+    return wish, more
+
+
+courses = st.lists(st.tuples(bars(), st.lists(all_wishes(), max_size=3)), min_size=1, max_size=8)
 
 
 def command(wish, account_id=1, **more):
@@ -58,7 +85,7 @@ def command(wish, account_id=1, **more):
         symbol="BTCUSDT",
         is_buy=is_buy,
         type=kind,
-        price=0 if kind is OrderType.MARKET else limit * RULES.tick,
+        price=limit * RULES.tick if kind.has_limit else 0,
         quantity=lots * RULES.lot,
         **more,
     )
@@ -96,6 +123,27 @@ class Course:
         self.executions += self.exchange.take_changes().executions
 
 
+def working_from(
+    number, wish, opened, *, stop_price=0, trailing_delta=0, time_in_force=TimeInForce.GTC
+):
+    """Return a new order as the rules know it."""
+    kind, is_buy, limit, lots = wish
+    rule_kind = KINDS[kind]
+    if trailing_delta:
+        rule_kind = fills.STOP_LIMIT if kind.has_limit else fills.STOP
+    return fills.WorkingOrder(
+        number,
+        rule_kind,
+        is_buy,
+        lots,
+        limit=limit if kind.has_limit else 0,
+        trigger=stop_price // RULES.tick,
+        time_in_force=TIMES_IN_FORCE[time_in_force],
+        trailing_ppm=trailing_delta * 100,
+        best=opened if trailing_delta else 0,
+    )
+
+
 def told(execution):
     return (
         execution.order_id,
@@ -119,17 +167,11 @@ def test_every_fill_is_the_rules_and_the_money_adds_up(course, charges):
         budget = fills.volume_budget(volume_lots, charges)
         take(fills.open_bar(working, bar.open, charges, budget))
         there.open(bar)
-        for wish in wanted:
-            order = there.place(wish)
+        for wish, more in wanted:
+            order = there.place(wish, **more)
             if isinstance(order, Refusal):
                 continue
-            mine = fills.WorkingOrder(
-                order.order_id,
-                KINDS[wish[0]],
-                wish[1],
-                wish[3],
-                limit=0 if wish[0] is OrderType.MARKET else wish[2],
-            )
+            mine = working_from(order.order_id, wish, bar.open, **more)
             played = fills.open_bar([mine], bar.open, charges, budget)
             take(played._replace(left=working + played.left))
         take(fills.play_range(working, bar, charges, budget))
@@ -167,11 +209,11 @@ def test_accounts_never_meet(course, charges):
     for bar, wanted in course:
         for each in (alone, together, opposite):
             each.open(bar)
-        for kind, is_buy, limit, lots in wanted:
-            alone.place((kind, is_buy, limit, lots))
-            together.place((kind, is_buy, limit, lots))
-            together.place((kind, not is_buy, limit, lots), 2)
-            opposite.place((kind, not is_buy, limit, lots), 2)
+        for (kind, is_buy, limit, lots), more in wanted:
+            alone.place((kind, is_buy, limit, lots), **more)
+            together.place((kind, is_buy, limit, lots), **more)
+            together.place((kind, not is_buy, limit, lots), 2, **more)
+            opposite.place((kind, not is_buy, limit, lots), 2, **more)
         for each in (alone, together, opposite):
             each.finish(bar)
     assert together.exchange.balances[1] == alone.exchange.balances[1]

@@ -275,3 +275,121 @@ async def test_balances_are_the_fills(stepped):
     # Bought 1 at 100 less 0.1 %, sold half at 100 less 0.1 %.
     assert balances_of(account)["BTC"][0] == Decimal("10.499")
     assert balances_of(account)["USDT"][0] == Decimal("999949.95")
+
+
+async def stop(client, kind="STOP_LOSS", side="SELL", quantity="0.10000", **more):
+    return (await client.place(type=kind, side=side, quantity=quantity, **more)).body
+
+
+async def statuses(client):
+    rows = (await client.signed("GET", "/api/v3/allOrders", symbol="BTCUSDT")).body
+    return {row["orderId"]: row["status"] for row in rows}
+
+
+async def test_a_stop_fills_at_its_trigger_or_at_the_open_of_a_gap(stepped):
+    inside = (await stop(stepped, stopPrice="99.50"))["orderId"]
+    gapped = (await stop(stepped, stopPrice="97.50"))["orderId"]
+    target = (await stop(stepped, "TAKE_PROFIT", stopPrice="101.00"))["orderId"]
+    refused = await stop(stepped, stopPrice="100.00")
+    assert refused["msg"] == "Order would trigger immediately."
+    for _ in range(2):
+        await stepped.admin("POST", "step")
+    assert await fills(stepped) == [
+        (inside, Decimal("99.5"), False),
+        (target, Decimal(101), False),
+        (gapped, Decimal(97), False),
+    ]
+
+
+async def test_a_stop_limit_goes_live_and_rests_or_expires(stepped):
+    await stepped.admin("POST", "step")
+    more = {"stopPrice": "98.00", "price": "97.80"}
+    resting = await stop(stepped, "STOP_LOSS_LIMIT", **more, timeInForce="GTC")
+    taking = await stop(stepped, "STOP_LOSS_LIMIT", **more, timeInForce="IOC")
+    late = {"stopPrice": "97.50", "price": "97.40"}
+    waiting = await stop(stepped, "STOP_LOSS_LIMIT", **late, timeInForce="GTC")
+    gone = await stop(stepped, "STOP_LOSS_LIMIT", **late, timeInForce="FOK")
+    # 98.00 is touched and fills; the next bar opens at 97.00, below both limits.
+    await stepped.admin("POST", "step")
+    assert await fills(stepped) == [
+        (resting["orderId"], Decimal(98), False),
+        (taking["orderId"], Decimal(98), False),
+    ]
+    assert await statuses(stepped) == {
+        resting["orderId"]: "FILLED",
+        taking["orderId"]: "FILLED",
+        waiting["orderId"]: "NEW",
+        gone["orderId"]: "EXPIRED",
+    }
+    depth = (await stepped.public("/api/v3/depth", symbol="BTCUSDT")).body
+    assert "97.40000000" in [price for price, _ in depth["asks"]]
+    # The bar's high of 97.50 goes through the one that rests.
+    await stepped.admin("POST", "step")
+    assert (await fills(stepped))[2:] == [(waiting["orderId"], Decimal("97.4"), True)]
+
+
+async def test_what_a_stop_does_is_told_in_order(stepped):
+    async with stepped.socket("/ws-api/v3") as user:
+        await stepped.call(
+            user, "userDataStream.subscribe.signature", 1, **stepped.socket_parameters()
+        )
+        await stop(stepped, stopPrice="99.50")
+        await stepped.admin("POST", "step")
+        reports = []
+        while not reports or reports[-1]["X"] != "FILLED":
+            event = (await receive(user))["event"]
+            if event["e"] == "executionReport":
+                reports.append(event)
+    assert (reports[0]["x"], reports[0]["X"], reports[0]["w"]) == ("NEW", "NEW", False)
+    assert (reports[-1]["x"], reports[-1]["L"]) == ("TRADE", "99.50000000")
+
+
+async def test_a_trailing_stop_follows_through_a_restart(tmp_path):
+    rows = [
+        (102.50, 104.00, 102.00, 103.00, 5.0),
+        (103.00, 103.50, 102.50, 103.00, 5.0),
+        (103.00, 103.00, 101.50, 102.00, 5.0),
+    ]
+    path, store = write_bars(tmp_path / "bars.parquet", rows), tmp_path / "store"
+    async with (
+        SimulatorServer(settings(path, store=store)) as server,
+        SigningClient(server.url) as client,
+    ):
+        # 2 % below the best price: 100.45 at first, 101.92 after the first bar.
+        order = await stop(client, trailingDelta="200")
+        begun = await stop(client, trailingDelta="200", stopPrice="99.00")
+        assert begun["msg"] == "Filter failure: TRAILING_DELTA"
+        await client.admin("POST", "step")
+    async with (
+        SimulatorServer(settings(path, store=store)) as server,
+        SigningClient(server.url) as client,
+    ):
+        await client.admin("POST", "step")
+        assert await fills(client) == []
+        await client.admin("POST", "step")
+        assert await fills(client) == [(order["orderId"], Decimal("101.92"), False)]
+
+
+async def test_a_cancelled_stop_never_fires(stepped):
+    order = await stop(stepped, stopPrice="99.50")
+    cancelled = await stepped.signed(
+        "DELETE", "/api/v3/order", symbol="BTCUSDT", orderId=order["orderId"]
+    )
+    assert cancelled.body["status"] == "CANCELED"
+    await stepped.admin("POST", "step")
+    assert await fills(stepped) == []
+
+
+async def test_a_buy_stop_that_a_gap_makes_too_dear_expires_unfilled(tmp_path):
+    rows = [(100.0, 100.0, 100.0, 100.0, 1.0), (110.0, 111.0, 109.0, 110.0, 1.0)]
+    path = write_bars(tmp_path / "bars.parquet", rows)
+    balances = {"USDT": Decimal(101), "BTC": Decimal(0)}
+    async with (
+        SimulatorServer(settings(path, balances=balances)) as server,
+        SigningClient(server.url) as client,
+    ):
+        order = await stop(client, side="BUY", quantity="1.00000", stopPrice="101.00")
+        await client.admin("POST", "step")
+        assert await statuses(client) == {order["orderId"]: "EXPIRED"}
+        account = (await client.signed("GET", "/api/v3/account")).body
+        assert balances_of(account)["USDT"] == (Decimal(101), Decimal(0))

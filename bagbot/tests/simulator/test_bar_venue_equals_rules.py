@@ -30,7 +30,12 @@ KINDS = {
     "post_only": fills.LIMIT_MAKER,
     "IOC": fills.LIMIT,
     "FOK": fills.LIMIT,
+    "stop": fills.STOP,
+    "stop_limit": fills.STOP_LIMIT,
+    "take_profit": fills.TAKE_PROFIT,
+    "take_profit_limit": fills.TAKE_PROFIT_LIMIT,
 }
+MARKET_STOPS = ("stop", "take_profit")
 TIMES_IN_FORCE = {"IOC": fills.IMMEDIATE_OR_CANCEL, "FOK": fills.FILL_OR_KILL}
 COSTS = [
     fills.Costs(),
@@ -51,25 +56,33 @@ class Strategy:
     def __init__(self, seed):
         self._random = random.Random(seed)
         self._resting = []
+        self._stops = []
 
     def decide(self, close):
         """Return the orders to cancel, by their place in the order of placing, and to place."""
         choose = self._random
-        cancelled = (
-            [choose.choice(self._resting)] if self._resting and choose.random() < 0.3 else []
-        )
+        # Binance lets five stops wait, and two more may come.
+        cancelled, self._stops = self._stops[:-3], self._stops[-3:]
+        if self._resting and choose.random() < 0.3:
+            cancelled.append(choose.choice(self._resting))
         wishes = []
         for _ in range(choose.choice([0, 1, 1, 2])):
             kind = choose.choice(list(KINDS))
             is_buy = choose.random() < 0.5
             away = choose.randrange(-2_000, 4_001)
             limit = close - away if is_buy else close + away
-            wishes.append((kind, is_buy, choose.randrange(50, 2_000), limit))
+            is_above = kind.startswith("stop") == is_buy
+            away = choose.randrange(-500, 4_001)
+            trigger = close + away if is_above else close - away
+            lots = choose.randrange(50, 2_000)
+            wishes.append((kind, is_buy, lots, trigger if kind in MARKET_STOPS else limit, trigger))
         return cancelled, wishes
 
     def placed(self, reference, kind):
         """Remember what may rest."""
-        if reference is not None and kind in ("limit", "post_only"):
+        if reference is not None and KINDS[kind] >= fills.STOP:
+            self._stops.append(reference)
+        elif reference is not None and kind in ("limit", "post_only"):
             self._resting = [*self._resting[-9:], reference]
 
 
@@ -89,17 +102,19 @@ class OnRules:
     async def close(self):
         return self._bars[self._index - 1].close if self._index else self._bars[0].open
 
-    async def place(self, kind, is_buy, lots, limit):
+    async def place(self, kind, is_buy, lots, limit, trigger):
         order = fills.WorkingOrder(
             number=len(self._is_buy) + 1,
             kind=KINDS[kind],
             is_buy=is_buy,
             lots=lots,
-            limit=0 if kind == "market" else limit,
+            limit=0 if kind in ("market", *MARKET_STOPS) else limit,
+            trigger=trigger if KINDS[kind] >= fills.STOP else 0,
             time_in_force=TIMES_IN_FORCE.get(kind, fills.GOOD_TILL_CANCELLED),
         )
         opened = self._bars[self._index].open
-        if kind == "post_only" and fills.would_take(order, opened):
+        takes = kind == "post_only" and fills.would_take(order, opened)
+        if takes or fills.would_trigger(order, opened):
             return None
         self._is_buy[order.number] = is_buy
         played = fills.open_bar([order], opened, self._costs, self._budget)
@@ -150,17 +165,21 @@ class OverSockets:
         price = rows[0][4] if len(rows) == 2 else rows[0][1]
         return amount_from_text(price) // RULES.tick
 
-    async def place(self, kind, is_buy, lots, limit):
+    async def place(self, kind, is_buy, lots, limit, trigger):
         params = {"postOnly": True} if kind == "post_only" else {}
         if kind in TIMES_IN_FORCE:
             params["timeInForce"] = kind
+        if KINDS[kind] >= fills.STOP:
+            name = "stopLossPrice" if kind.startswith("stop") else "takeProfitPrice"
+            params[name] = price_of(trigger)
+        is_market = kind in ("market", *MARKET_STOPS)
         try:
             order = await self._exchange.create_order(
                 SYMBOL,
-                "market" if kind == "market" else "limit",
+                "market" if is_market else "limit",
                 "buy" if is_buy else "sell",
                 float(Decimal(lots * RULES.lot) / ONE),
-                None if kind == "market" else float(Decimal(limit * RULES.tick) / ONE),
+                None if is_market else price_of(limit),
                 params,
             )
         except ccxt.OrderImmediatelyFillable:
@@ -205,14 +224,18 @@ class OverSockets:
         }
 
 
+def price_of(ticks):
+    return float(Decimal(ticks * RULES.tick) / ONE)
+
+
 async def trade(account, seed):
     strategy = Strategy(seed)
     for _ in range(BAR_COUNT):
         cancelled, wishes = strategy.decide(await account.close())
         for number in cancelled:
             await account.cancel(number)
-        for kind, is_buy, lots, limit in wishes:
-            strategy.placed(await account.place(kind, is_buy, lots, limit), kind)
+        for kind, *wish in wishes:
+            strategy.placed(await account.place(kind, *wish), kind)
         await account.step()
 
 
