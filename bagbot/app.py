@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
@@ -27,6 +27,9 @@ from bagbot.trading.connectors.binance_connector import BinanceConnector
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
 from bagbot.trading.submission import ExecutorSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 logger = structlog.get_logger(__name__)
 
@@ -268,10 +271,10 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    api: object, listener: socket.socket, exchange: _Exchange, on_ready: Callable[[], None]
+    api: "FastAPI", listener: socket.socket, exchange: _Exchange, on_ready: Callable[[], None]
 ) -> None:
     config = uvicorn.Config(
-        api,  # type: ignore[arg-type]
+        api,
         lifespan="off",
         log_config=None,
         access_log=False,
