@@ -19,7 +19,7 @@ from bagbot.api import create_app
 from bagbot.api.system import ApiSystem
 from bagbot.api.tokens import TokenStore
 from bagbot.config import AccountName, Home, Settings
-from bagbot.domain.errors import ConfigError
+from bagbot.domain.errors import ConfigError, ExchangeUnavailableError
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
@@ -298,16 +298,21 @@ async def _serve(
     finally:
         for number in stops:
             loop.remove_signal_handler(number)
+    if not watch.cancelled():
+        raise ExchangeUnavailableError(
+            f"the embedded exchange has ended with code {watch.result()}, so bagbot has stopped; "
+            f"start it again, it goes on where it was"
+        )
 
 
-async def _watch(exchange: _Exchange, server: uvicorn.Server) -> None:
-    """An engine whose exchange has died must not look alive."""
+async def _watch(exchange: _Exchange, server: uvicorn.Server) -> int:
+    """Return how the exchange ended by itself: an engine without one must not look alive."""
     if exchange.process is None:
-        return
+        await asyncio.Event().wait()
+    assert exchange.process is not None
     code = await exchange.process.wait()
-    if not server.should_exit:
-        logger.error("the embedded exchange has ended; bagbot stops", exit_code=code)
-        server.should_exit = True
+    server.should_exit = True
+    return code
 
 
 async def run_exchange(
