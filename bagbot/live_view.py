@@ -1,5 +1,6 @@
 """What a person sees while bagbot runs: a table that lives, or plain lines when piped."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -51,8 +52,7 @@ class LiveView:
         say(f"exchange: {system.exchange_url}")
         say("A token for the API: bagbot token create --scope read --scope trade")
         say("Send the first alert from another terminal:")
-        # Not through the console: the line must arrive unwrapped to be pasted.
-        print(first_alert(system), file=self._console.file, flush=True)
+        say(first_alert(system))
         for order in list(system.executor.state.orders.values())[-ROWS_MAX:]:
             self._orders[order.id] = order
         system.executor.listen(self._show)
@@ -84,7 +84,9 @@ class LiveView:
         return table
 
     def _say(self, line: str) -> None:
-        print(line, file=self._console.file, flush=True)
+        # Not through the console: a line to be pasted must not be wrapped. And nobody has to read.
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=self._console.file, flush=True)
 
     def _print_log(self, line: str) -> None:
         if self._live is not None:

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import random
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -99,6 +100,20 @@ def test_the_exchange_ends_with_its_parent_even_when_that_is_killed(tmp_path: Pa
                     return
             time.sleep(0.05)
         pytest.fail("the exchange still listens 10 s after its parent was killed")
+
+
+def test_an_engine_whose_exchange_has_died_stops_and_says_so(tmp_path: Path) -> None:
+    with RunningBagbot(tmp_path) as running:
+        assert running.process is not None
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        if not children.exists():
+            pytest.skip("needs Linux, to find the exchange's process")
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        assert running.process.wait(timeout=20) == 1
+        assert "the embedded exchange has ended with code -9" in "".join(running.lines)
+        # What was started again goes on where it was.
+        running.start()
+        assert running.get("/health/ready")[0] == 200
 
 
 def test_the_demo_plays_to_its_end() -> None:

@@ -406,7 +406,6 @@ class OrderExecutor:
         self._in_flight.add(order_id)
         try:
             # The disk is at work for some 0.3 ms; meanwhile the order is written and signed.
-            await asyncio.sleep(0)
             send = None if request is None else self._prepared(request)
             if not await self._is_durable(written, known):
                 return
