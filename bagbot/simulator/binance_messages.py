@@ -14,6 +14,7 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.symbols import SymbolRules
+from bagbot.simulator.time_unit import printed_time
 from bagbot.simulator.venue import BalanceEvent, BookEvent, DayStatistics
 
 Message = dict[str, object]
@@ -23,8 +24,23 @@ _PREVENTION = "NONE"
 
 
 def milliseconds(time_ns: int) -> int:
-    """Return wire time in the unit of every message."""
-    return time_ns // 1_000_000
+    """Return wire time in milliseconds, or in microseconds where the client asked for those."""
+    return printed_time(time_ns)
+
+
+def _printed_ms(time_ms: int) -> int:
+    return printed_time(time_ms * 1_000_000)
+
+
+def _last_moment_before(time_ms: int) -> int:
+    return _printed_ms(time_ms) - 1
+
+
+def percent_text(part: int, whole: int) -> str:
+    """Return `part` in percent of `whole`, with three decimals rounded towards minus infinity."""
+    thousandths = part * 100_000 // whole
+    sign, thousandths = ("-", -thousandths) if thousandths < 0 else ("", thousandths)
+    return f"{sign}{thousandths // 1_000}.{thousandths % 1_000:03d}"
 
 
 def _side(*, is_buy: bool) -> str:
@@ -363,16 +379,16 @@ def aggregate_trade(trade: TradePrint) -> Message:
     }
 
 
-def kline_row(candle: Candle, interval: str) -> list[object]:
+def kline_row(candle: Candle, interval: str, zone_ms: int = 0) -> list[object]:
     """Return a candle, stamped in wire time, as GET klines shows it."""
     return [
-        candle.open_ms,
+        _printed_ms(candle.open_ms),
         amount_text(candle.open),
         amount_text(candle.high),
         amount_text(candle.low),
         amount_text(candle.close),
         amount_text(candle.volume),
-        interval_bounds(candle.open_ms, interval)[1] - 1,
+        _last_moment_before(interval_bounds(candle.open_ms, interval, zone_ms)[1]),
         amount_text(candle.quote_volume),
         candle.trade_count,
         amount_text(candle.taker_buy_volume),
@@ -410,8 +426,8 @@ def mini_statistics(symbol: str, day: DayStatistics, offset_ms: int) -> Message:
         "lastPrice": amount_text(candle.close),
         "volume": amount_text(candle.volume),
         "quoteVolume": amount_text(candle.quote_volume),
-        "openTime": day.opens_ms + offset_ms,
-        "closeTime": day.closes_ms + offset_ms,
+        "openTime": _printed_ms(day.opens_ms + offset_ms),
+        "closeTime": _printed_ms(day.closes_ms + offset_ms),
         "firstId": candle.first_trade_id,
         "lastId": candle.last_trade_id,
         "count": candle.trade_count,
@@ -430,13 +446,11 @@ def full_statistics(
     """Return the 24-hour statistics in their long form."""
     candle = day.candle
     change = candle.close - candle.open
-    percent = change * 100_000 // candle.open
-    sign, percent = ("-", -percent) if percent < 0 else ("", percent)
     average = candle.quote_volume * ONE // candle.volume if candle.volume else candle.close
     return {
         "symbol": symbol,
         "priceChange": amount_text(change),
-        "priceChangePercent": f"{sign}{percent // 1_000}.{percent % 1_000:03d}",
+        "priceChangePercent": percent_text(change, candle.open),
         "weightedAvgPrice": amount_text(average),
         "prevClosePrice": amount_text(day.previous_close),
         "lastQty": amount_text(last_quantity),
@@ -507,7 +521,13 @@ def mini_ticker_event(symbol: str, day: DayStatistics, time_ns: int) -> Message:
 
 
 def kline_event(
-    symbol: str, interval: str, candle: Candle, time_ns: int, *, is_closed: bool
+    symbol: str,
+    interval: str,
+    candle: Candle,
+    time_ns: int,
+    *,
+    is_closed: bool,
+    zone_ms: int = 0,
 ) -> Message:
     """Return a kline event of a candle stamped in wire time."""
     return {
@@ -515,8 +535,8 @@ def kline_event(
         "E": milliseconds(time_ns),
         "s": symbol,
         "k": {
-            "t": candle.open_ms,
-            "T": interval_bounds(candle.open_ms, interval)[1] - 1,
+            "t": _printed_ms(candle.open_ms),
+            "T": _last_moment_before(interval_bounds(candle.open_ms, interval, zone_ms)[1]),
             "s": symbol,
             "i": interval,
             "f": candle.first_trade_id,

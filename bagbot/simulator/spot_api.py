@@ -34,6 +34,7 @@ from bagbot.simulator.binance_wire import (
     read_response_type,
 )
 from bagbot.simulator.exchange import Placement
+from bagbot.simulator.market_views import day_statistics, depth_snapshot
 from bagbot.simulator.orders import (
     CancelOrder,
     CancelRefusedError,
@@ -151,12 +152,7 @@ class SpotApi:
         """Answer the book."""
         symbol = parameters.symbol()
         limit = parameters.limit(100, 5_000)
-        book = self.venue.exchange.books[symbol]
-        return lambda _now_ns: {
-            "lastUpdateId": self.venue.update_id(symbol),
-            "bids": messages.depth_levels(book.bids(limit)),
-            "asks": messages.depth_levels(book.asks(limit)),
-        }
+        return lambda _now_ns: depth_snapshot(self.venue, symbol, limit)
 
     def trades(self, parameters: Parameters) -> Action:
         """Answer the newest public trades."""
@@ -174,7 +170,7 @@ class SpotApi:
         limit = parameters.limit(500, 1_000)
 
         def is_wanted(trade: TradePrint) -> bool:
-            time_ms = messages.milliseconds(trade.time_ns)
+            time_ms = trade.time_ns // 1_000_000
             return (
                 (from_id is None or trade.trade_id >= from_id)
                 and (start_ms is None or time_ms >= start_ms)
@@ -245,7 +241,7 @@ class SpotApi:
                 parameters,
                 lambda name: messages.mini_statistics(name, self.venue.day(name), offset_ms),
             )
-        return self._per_symbol(parameters, self._full_statistics)
+        return self._per_symbol(parameters, lambda name: day_statistics(self.venue, name))
 
     # The account.
 
@@ -271,7 +267,7 @@ class SpotApi:
 
     def order_usage(self, _parameters: Parameters) -> Action:
         """Answer how many orders count against the limits."""
-        return lambda now_ns: self.limits.order_usage(messages.milliseconds(now_ns))
+        return lambda now_ns: self.limits.order_usage(now_ns // 1_000_000)
 
     # Orders.
 
@@ -408,18 +404,6 @@ class SpotApi:
         if is_single:
             return lambda _now_ns: reply(wanted[0])
         return lambda _now_ns: [reply(name) for name in wanted]
-
-    def _full_statistics(self, symbol: str) -> object:
-        book = self.venue.exchange.books[symbol]
-        tape = self.venue.tape(symbol)
-        return messages.full_statistics(
-            symbol,
-            self.venue.day(symbol),
-            self.venue.offset_ms,
-            last_quantity=tape[-1].quantity if tape else 0,
-            bid=book.best_bid(),
-            ask=book.best_ask(),
-        )
 
 
 def _placement_reply(placement: Placement, response_type: str) -> object:

@@ -33,7 +33,7 @@ ACCOUNT = 1
 """The one account that the simulator's key belongs to."""
 
 _CANDLES_MAX = 20_000
-_TAPE_MAX = 1_000
+_TAPE_MAX = 10_000
 _DAY_MS = 24 * 60 * 60 * 1_000
 # A step that has to catch up plays this much of the market, then lets others run.
 _POINTS_PER_STEP_MAX = 500
@@ -71,7 +71,7 @@ VenueEvent = OrderEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
 
 @dataclass(frozen=True, slots=True)
 class DayStatistics:
-    """The last 24 hours of a symbol, in market time."""
+    """A span of a symbol's trading that ends now, by default the last 24 hours, in market time."""
 
     candle: Candle
     previous_close: int
@@ -220,6 +220,11 @@ class Venue:
         """Return the newest public trades, oldest first."""
         return list(self._markets[symbol].tape)
 
+    def last_trade(self, symbol: str) -> TradePrint | None:
+        """Return the newest public trade."""
+        tape = self._markets[symbol].tape
+        return tape[-1] if tape else None
+
     def candles(self, symbol: str) -> CandleSeries:
         """Return the symbol's candles in market time."""
         return self._markets[symbol].candles
@@ -256,11 +261,11 @@ class Venue:
             return market.price
         return sum(candle.quote_volume for candle in candles) * ONE // volume
 
-    def day(self, symbol: str) -> DayStatistics:
-        """Return the rolling statistics of the last 24 hours of market time."""
+    def day(self, symbol: str, length_ms: int = _DAY_MS) -> DayStatistics:
+        """Return the rolling statistics of the last 24 hours, or `length_ms`, of market time."""
         market = self._markets[symbol]
         closes_ms = market.time_ms
-        opens_ms = closes_ms - _DAY_MS
+        opens_ms = closes_ms - length_ms
         candles = market.candles.since(opens_ms)
         if not candles:
             flat = Candle(closes_ms, market.price, market.price, market.price, market.price)

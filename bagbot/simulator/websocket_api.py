@@ -21,6 +21,7 @@ from bagbot.simulator.binance_wire import (
 from bagbot.simulator.orders import OrderEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
+from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
 _SUBSCRIBE_WEIGHT = 2
@@ -76,9 +77,19 @@ def _number(text: JsonNumber) -> int:
 class WebSocketSession:
     """One connection to the WebSocket API and its subscription to the user's events."""
 
-    def __init__(self, api: SpotApi, sender: SocketSender, *, wants_limits: bool) -> None:
+    def __init__(
+        self,
+        api: SpotApi,
+        sender: SocketSender,
+        *,
+        connected_ns: int,
+        wants_limits: bool,
+        unit: TimeUnit = TimeUnit.MILLISECOND,
+    ) -> None:
         self._api = api
         self._sender = sender
+        self.unit = unit
+        self._connected_ns = connected_ns
         self._wants_limits = wants_limits
         self.subscription_id: int | None = None
         self._next_subscription_id = 0
@@ -86,7 +97,8 @@ class WebSocketSession:
     def answer(self, request: WebSocketRequest, now_ns: int) -> WebSocketReply:
         """Carry out a request and return its answer."""
         try:
-            result = self._result(request, now_ns)
+            with printed_in(self.unit):
+                result = self._result(request, now_ns)
         except BinanceError as error:
             return error_reply(error, now_ns)
         return WebSocketReply(200, {"result": result})
@@ -95,7 +107,7 @@ class WebSocketSession:
         """Send an answer."""
         message: messages.Message = {"id": request.id, "status": reply.status, **reply.body}
         if request.wants_limits and self._wants_limits:
-            message["rateLimits"] = self._api.limits.weight_usage(messages.milliseconds(now_ns))
+            message["rateLimits"] = self._api.limits.weight_usage(now_ns // 1_000_000)
         self._sender.send(msgspec.json.encode(message))
 
     def send_unreadable(self, error: BinanceError, now_ns: int) -> None:
@@ -106,6 +118,12 @@ class WebSocketSession:
     def cut(self) -> None:
         """Drop the connection."""
         self._sender.cut()
+
+    def tell_shutdown(self, time_ns: int) -> None:
+        """Announce that the connection is about to end."""
+        with printed_in(self.unit):
+            event = messages.server_shutdown(time_ns)
+        self._sender.send(msgspec.json.encode({"event": event}))
 
     def deliver(self, event: bytes) -> None:
         """Send one of the user's events, if this session has subscribed."""
@@ -124,7 +142,7 @@ class WebSocketSession:
             "session.subscriptions": self._subscriptions,
         }
         if request.method in session_methods:
-            self._api.limits.charge(_SUBSCRIBE_WEIGHT, messages.milliseconds(now_ns))
+            self._api.limits.charge(_SUBSCRIBE_WEIGHT, now_ns // 1_000_000)
             return session_methods[request.method](request, now_ns)
         if request.method in RETIRED_METHODS:
             raise service_retired()
@@ -175,15 +193,22 @@ class UserStreams:
 
     def tell(self, event: OrderEvent | BalanceEvent, time_ns: int) -> None:
         """Send one of the user's events."""
-        if all(session.subscription_id is None for session in self._sessions):
-            return
-        if isinstance(event, OrderEvent):
-            message = messages.execution_report(event, time_ns)
-        else:
-            message = messages.account_position(event, time_ns)
-        encoded = msgspec.json.encode(message)
+        listening = [each for each in self._sessions if each.subscription_id is not None]
+        for unit in {session.unit for session in listening}:
+            with printed_in(unit):
+                if isinstance(event, OrderEvent):
+                    message = messages.execution_report(event, time_ns)
+                else:
+                    message = messages.account_position(event, time_ns)
+            encoded = msgspec.json.encode(message)
+            for session in listening:
+                if session.unit is unit:
+                    session.deliver(encoded)
+
+    def tell_shutdown(self, time_ns: int) -> None:
+        """Announce the end to every session."""
         for session in self._sessions:
-            session.deliver(encoded)
+            session.tell_shutdown(time_ns)
 
 
 def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:
@@ -191,7 +216,7 @@ def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:
     body: messages.Message = {"code": error.code, "msg": error.message}
     if error.retry_after_ms is not None:
         body["data"] = {
-            "serverTime": messages.milliseconds(now_ns),
+            "serverTime": now_ns // 1_000_000,
             "retryAfter": error.retry_after_ms,
         }
     return WebSocketReply(error.status, {"error": body})

@@ -15,12 +15,16 @@ PURE = (
     "binance_wire",
     "book_matcher",
     "candles",
+    "depth_feed",
     "exchange",
     "faults",
+    "market_views",
     "orders",
     "rate_limits",
     "spot_api",
+    "stream_messages",
     "symbols",
+    "time_unit",
     "venue",
 )
 IMPURE = {"asyncio", "socket", "logging", "structlog", "random", "time", "aiohttp", "os", "pathlib"}

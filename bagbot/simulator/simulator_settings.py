@@ -1,0 +1,65 @@
+"""How a simulator is set up."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from bagbot.domain.errors import ConfigError
+from bagbot.simulator.rate_limits import LimitSettings
+from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketSettings:
+    """How long a connection lives, and how often it is asked whether it still does."""
+
+    ping_interval_s: float = 20.0
+    life_s: float = 24 * 60 * 60.0
+
+
+def _default_balances() -> Mapping[str, Decimal]:
+    return {
+        "BTC": Decimal(10),
+        "ETH": Decimal(100),
+        "USDT": Decimal(1_000_000),
+        "BNB": Decimal(100),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorSettings:
+    """How the simulator is set up.
+
+    Without `store` nothing outlives the process. With `data`, a Parquet file of bars, the
+    market of `data_symbol` is that record, from its first bar or from `market_start_ms` on; every
+    other market is synthetic. `speed` is market seconds per wall second. Balances and seed count
+    on the first start with a store only.
+    """
+
+    api_key: str
+    api_secret: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 0
+    store: Path | None = None
+    data: Path | None = None
+    data_symbol: str = "BTCUSDT"
+    market_start_ms: int | None = None
+    speed: float = 1.0
+    seed: int = 7
+    balances: Mapping[str, Decimal] = field(default_factory=_default_balances)
+    maker_fee_ppm: int = 1_000
+    taker_fee_ppm: int = 1_000
+    open_orders_max: int = 200
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    sockets: SocketSettings = field(default_factory=SocketSettings)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        if self.data_symbol not in DEFAULT_SYMBOLS:
+            raise ConfigError(f"data_symbol must be one of {', '.join(DEFAULT_SYMBOLS)}")
+        if not 0 < self.speed < math.inf:
+            raise ConfigError("speed must be a number above zero")
+        if any(amount < 0 for amount in self.balances.values()):
+            raise ConfigError("a balance cannot be negative")
