@@ -269,7 +269,7 @@ def account(
     *,
     maker_fee_ppm: int,
     taker_fee_ppm: int,
-    update_time_ms: int,
+    update_time_ns: int,
     omit_zero: bool,
 ) -> Message:
     """Return the reply to GET account."""
@@ -285,7 +285,7 @@ def account(
         "brokered": False,
         "requireSelfTradePrevention": False,
         "preventSor": False,
-        "updateTime": update_time_ms,
+        "updateTime": milliseconds(update_time_ns),
         "accountType": "SPOT",
         "balances": [
             {"asset": asset, "free": amount_text(held.free), "locked": amount_text(held.locked)}

@@ -53,6 +53,10 @@ _INTEGER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _SYMBOL = re.compile(r"(?:(?![a-z])[\w\-.]){1,50}")
 _CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}", re.ASCII)
 
+# A plus sign that was not percent-encoded has become a space.
+_TIME_ZONE = re.compile(r"([-+ ]?)([0-9]{1,2})(?::([0-5][0-9]))?", re.ASCII)
+_MINUTE_MS = 60_000
+
 _AUTHENTICATION = frozenset({"timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits"})
 _RECEIVE_WINDOW_DEFAULT = "5000"
 _RECEIVE_WINDOW_MAX_US = 60_000_000
@@ -248,6 +252,20 @@ class Parameters:
         """Return a time in milliseconds, whether it was sent in milli- or microseconds."""
         value = self.integer(name)
         return value // 1_000 if value is not None and value > _MILLISECONDS_MAX else value
+
+    def time_zone_ms(self, name: str) -> int:
+        """Return how far a time zone such as "8", "-1:00" or "05:45" is ahead of UTC, or zero."""
+        value = self.optional(name)
+        if value is None:
+            return 0
+        match = _TIME_ZONE.fullmatch(value)
+        if match is None:
+            raise invalid_data(name)
+        minutes = int(match[2]) * 60 + int(match[3] or 0)
+        zone_ms = (-minutes if match[1] == "-" else minutes) * _MINUTE_MS
+        if not -12 * 60 * _MINUTE_MS <= zone_ms <= 14 * 60 * _MINUTE_MS:
+            raise invalid_data(name)
+        return zone_ms
 
     def limit(self, default: int, maximum: int) -> int:
         """Return how many rows are wanted; more than the maximum is cut to it."""

@@ -44,6 +44,7 @@ from bagbot.simulator.spot_api import (
 )
 from bagbot.simulator.store import Store
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS, with_open_orders_max
+from bagbot.simulator.time_unit import printed_in, read_time_unit
 from bagbot.simulator.venue import (
     BookEvent,
     CandleEvent,
@@ -300,9 +301,11 @@ class SimulatorServer:
     ) -> web.Response:
         now_ns = self._clock()
         try:
+            self._api.limits.count_request(now_ns // 1_000_000)
             endpoint = _rest_endpoint(log.method, log.path)
             api_key = request.headers.get("X-MBX-APIKEY")
-            result = self._api.answer(endpoint, wire, api_key, now_ns)
+            with printed_in(read_time_unit(request.headers.get("X-MBX-TIME-UNIT"))):
+                result = self._api.answer(endpoint, wire, api_key, now_ns)
         except BinanceError as error:
             self._publish()
             return self._refuse(error, log)

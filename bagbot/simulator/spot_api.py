@@ -6,6 +6,7 @@ the time and the signature have been found good.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,12 +14,13 @@ from bagbot.simulator import binance_messages as messages
 from bagbot.simulator.amounts import amount_text
 from bagbot.simulator.binance_errors import (
     INVALID_INTERVAL,
+    INVALID_SYMBOL_STATUS,
+    SYMBOL_STATUS_MISMATCH,
     UNKNOWN_ORDER_ON_QUERY,
     WRONG_CLIENT_ORDER_ID,
     BinanceError,
     bad_key_format,
     cancel_refused,
-    invalid_data,
     order_refused,
     parameter_missing,
     unknown_key,
@@ -74,7 +76,7 @@ class SpotApi:
         self.limits = limits
         self._api_key = api_key
         self._api_secret = api_secret
-        self._updated_ms = 0
+        self._updated_ns = 0
 
     def answer(
         self, endpoint: Endpoint, request: WireRequest, api_key: str | None, now_ns: int
@@ -116,7 +118,7 @@ class SpotApi:
     def observe(self, event: OrderEvent) -> None:
         """Keep the order count: an order counts until it has traded for the first time."""
         now_ms = event.time_ns // 1_000_000
-        self._updated_ms = now_ms
+        self._updated_ns = event.time_ns
         if event.kind == "NEW":
             self.limits.order_accepted(now_ms)
         elif event.execution is not None and event.executed == event.execution.quantity:
@@ -139,7 +141,7 @@ class SpotApi:
         parameters.flag("showPermissionSets", default=True)
         status = parameters.optional("symbolStatus")
         if status not in (None, "TRADING", "HALT", "BREAK", "END_OF_DAY", "CANCEL_ONLY"):
-            raise BinanceError(-1122, "Invalid symbolStatus.")
+            raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
         if status not in (None, "TRADING"):
@@ -152,6 +154,8 @@ class SpotApi:
         """Answer the book."""
         symbol = parameters.symbol()
         limit = parameters.limit(100, 5_000)
+        if not _is_trading_wanted(parameters):
+            raise BinanceError(*SYMBOL_STATUS_MISMATCH)
         return lambda _now_ns: depth_snapshot(self.venue, symbol, limit)
 
     def trades(self, parameters: Parameters) -> Action:
@@ -161,6 +165,23 @@ class SpotApi:
         return lambda _now_ns: [
             messages.public_trade(trade) for trade in self.venue.tape(symbol)[-limit:]
         ]
+
+    def historical_trades(self, parameters: Parameters) -> Action:
+        """Answer public trades from an id on, or the newest."""
+        symbol = parameters.symbol()
+        from_id = parameters.integer("fromId")
+        limit = parameters.limit(500, 1_000)
+
+        def action(_now_ns: int) -> object:
+            tape = self.venue.tape(symbol)
+            if from_id is None:
+                chosen = tape[-limit:]
+            else:
+                start = bisect_left(tape, from_id, key=lambda trade: trade.trade_id)
+                chosen = tape[start : start + limit]
+            return [messages.public_trade(trade) for trade in chosen]
+
+        return action
 
     def aggregate_trades(self, parameters: Parameters) -> Action:
         """Answer public trades from an id or a time on, or the newest."""
@@ -191,19 +212,19 @@ class SpotApi:
         interval = parameters.mandatory("interval")
         start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
         limit = parameters.limit(500, 1_000)
-        if parameters.optional("timeZone") not in (None, "0", "00:00", "+00:00"):
-            raise invalid_data("timeZone")
+        zone_ms = parameters.time_zone_ms("timeZone")
         series = self.venue.candles(symbol)
         if not series.serves(interval):
             raise BinanceError(*INVALID_INTERVAL)
         return lambda _now_ns: [
-            messages.kline_row(candle, interval)
+            messages.kline_row(candle, interval, zone_ms)
             for candle in series.aggregate(
                 interval,
                 offset_ms=self.venue.offset_ms,
                 start_ms=start_ms,
                 end_ms=end_ms,
                 limit=limit,
+                zone_ms=zone_ms,
             )
         ]
 
@@ -253,7 +274,7 @@ class SpotApi:
             exchange.balances[ACCOUNT],
             maker_fee_ppm=exchange.maker_fee_ppm,
             taker_fee_ppm=exchange.taker_fee_ppm,
-            update_time_ms=self._updated_ms,
+            update_time_ns=self._updated_ns,
             omit_zero=omit_zero,
         )
 
@@ -401,6 +422,10 @@ class SpotApi:
         is_single = parameters.optional("symbol") is not None
         names = parameters.symbol_list()
         wanted = list(self.venue.exchange.symbols) if names is None else names
+        if not _is_trading_wanted(parameters):
+            if is_single:
+                raise BinanceError(*SYMBOL_STATUS_MISMATCH)
+            wanted = []
         if is_single:
             return lambda _now_ns: reply(wanted[0])
         return lambda _now_ns: [reply(name) for name in wanted]
@@ -412,6 +437,14 @@ def _placement_reply(placement: Placement, response_type: str) -> object:
     if response_type == "RESULT":
         return messages.order_result(placement.order)
     return messages.order_full(placement)
+
+
+def _is_trading_wanted(parameters: Parameters) -> bool:
+    """Return whether symbols that trade, which is all of them here, have the status asked for."""
+    status = parameters.optional("symbolStatus")
+    if status not in (None, "TRADING", "HALT", "BREAK"):
+        raise BinanceError(*INVALID_SYMBOL_STATUS)
+    return status in (None, "TRADING")
 
 
 def _time_range(parameters: Parameters) -> tuple[int | None, int | None]:
@@ -440,6 +473,18 @@ def _by_symbol(one: int, every: int) -> Callable[[Mapping[str, str]], int]:
     return lambda parameters: one if "symbol" in parameters else every
 
 
+def _day_weight(parameters: Mapping[str, str]) -> int:
+    if "symbol" in parameters:
+        return 2
+    if "symbols" not in parameters:
+        return 80
+    symbol_count = parameters["symbols"].count(",") + 1
+    for bound, weight in ((20, 2), (100, 40)):
+        if symbol_count <= bound:
+            return weight
+    return 80
+
+
 def _depth_weight(parameters: Mapping[str, str]) -> int:
     limit = parameters.get("limit", "100")
     levels = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 10 else 100
@@ -454,14 +499,13 @@ _TIME = Endpoint(SpotApi.time, _always(1))
 _EXCHANGE_INFO = Endpoint(SpotApi.exchange_info, _always(20))
 _DEPTH = Endpoint(SpotApi.depth, _depth_weight)
 _TRADES = Endpoint(SpotApi.trades, _always(25))
+_HISTORICAL_TRADES = Endpoint(SpotApi.historical_trades, _always(25))
 _AGGREGATE_TRADES = Endpoint(SpotApi.aggregate_trades, _always(4))
 _KLINES = Endpoint(SpotApi.klines, _always(2))
 _AVERAGE_PRICE = Endpoint(SpotApi.average_price, _always(2))
 _PRICE_TICKER = Endpoint(SpotApi.price_ticker, _by_symbol(2, 4))
 _BOOK_TICKER = Endpoint(SpotApi.book_ticker, _by_symbol(2, 4))
-_DAY_TICKER = Endpoint(
-    SpotApi.day_ticker, lambda parameters: 2 if parameters.keys() & {"symbol", "symbols"} else 80
-)
+_DAY_TICKER = Endpoint(SpotApi.day_ticker, _day_weight)
 _ACCOUNT = Endpoint(SpotApi.account, _always(20), is_signed=True)
 _COMMISSION = Endpoint(SpotApi.commission, _always(20), is_signed=True)
 _ORDER_USAGE = Endpoint(SpotApi.order_usage, _always(40), is_signed=True)
@@ -492,8 +536,10 @@ REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/exchangeInfo"): _EXCHANGE_INFO,
     ("GET", "/api/v3/depth"): _DEPTH,
     ("GET", "/api/v3/trades"): _TRADES,
+    ("GET", "/api/v3/historicalTrades"): _HISTORICAL_TRADES,
     ("GET", "/api/v3/aggTrades"): _AGGREGATE_TRADES,
     ("GET", "/api/v3/klines"): _KLINES,
+    ("GET", "/api/v3/uiKlines"): _KLINES,
     ("GET", "/api/v3/avgPrice"): _AVERAGE_PRICE,
     ("GET", "/api/v3/ticker/price"): _PRICE_TICKER,
     ("GET", "/api/v3/ticker/bookTicker"): _BOOK_TICKER,
@@ -517,8 +563,10 @@ WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
     "exchangeInfo": _EXCHANGE_INFO,
     "depth": _DEPTH,
     "trades.recent": _TRADES,
+    "trades.historical": _HISTORICAL_TRADES,
     "trades.aggregate": _AGGREGATE_TRADES,
     "klines": _KLINES,
+    "uiKlines": _KLINES,
     "avgPrice": _AVERAGE_PRICE,
     "ticker.price": _PRICE_TICKER,
     "ticker.book": _BOOK_TICKER,

@@ -97,6 +97,7 @@ class WebSocketSession:
     def answer(self, request: WebSocketRequest, now_ns: int) -> WebSocketReply:
         """Carry out a request and return its answer."""
         try:
+            self._api.limits.count_request(now_ns // 1_000_000)
             with printed_in(self.unit):
                 result = self._result(request, now_ns)
         except BinanceError as error:
