@@ -173,6 +173,11 @@ def unknown_key() -> BinanceError:
     return BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 
 
+def unauthorized() -> BinanceError:
+    """Return the answer to a session that may not do this, or not with this kind of key."""
+    return BinanceError(-1002, "You are not authorized to execute this request.", 401)
+
+
 INVALID_TIME_IN_FORCE = (-1115, "Invalid timeInForce.")
 INVALID_ORDER_TYPE = (-1116, "Invalid orderType.")
 INVALID_SIDE = (-1117, "Invalid side.")

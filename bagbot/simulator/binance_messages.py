@@ -270,6 +270,7 @@ def account(
     maker_fee_ppm: int,
     taker_fee_ppm: int,
     update_time_ns: int,
+    uid: int,
     omit_zero: bool,
 ) -> Message:
     """Return the reply to GET account."""
@@ -293,7 +294,7 @@ def account(
             if not omit_zero or held.free or held.locked
         ],
         "permissions": ["SPOT"],
-        "uid": 1,
+        "uid": uid,
     }
 
 
@@ -618,6 +619,26 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
             {"a": asset, "f": amount_text(free), "l": amount_text(locked)}
             for asset, free, locked in event.balances
         ],
+    }
+
+
+def session_state(
+    api_key: str | None,
+    *,
+    authorized_ns: int,
+    connected_ns: int,
+    time_ns: int,
+    wants_limits: bool,
+    is_subscribed: bool,
+) -> Message:
+    """Return who is logged on to a session of the WebSocket API, nobody without a key."""
+    return {
+        "apiKey": api_key,
+        "authorizedSince": None if api_key is None else milliseconds(authorized_ns),
+        "connectedSince": milliseconds(connected_ns),
+        "returnRateLimits": wants_limits,
+        "serverTime": milliseconds(time_ns),
+        "userDataStream": is_subscribed,
     }
 
 

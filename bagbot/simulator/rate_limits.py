@@ -55,7 +55,7 @@ class _Window:
 
 
 class RateLimits:
-    """What has been used of each limit. One client machine and one account share everything."""
+    """What has been used of each limit: weight by the one machine, orders by each account."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
@@ -64,10 +64,7 @@ class RateLimits:
         self._refusals = _Window(_MINUTE_MS, settings.refusals_before_ban)
         self._banned_until_ms = 0
         self._next_ban_ms = settings.ban_ms
-        self._orders = {
-            "10 SECOND": _Window(_TEN_SECONDS_MS, settings.orders_per_10_seconds),
-            "1 DAY": _Window(_DAY_MS, settings.orders_per_day),
-        }
+        self._orders: dict[int, dict[str, _Window]] = {}
 
     def count_request(self, now_ms: int) -> None:
         """Count a request of any kind; raises BinanceError when there were too many, or a ban."""
@@ -104,32 +101,33 @@ class RateLimits:
         """Take back what turned out to be free."""
         self._weight.used = max(self._weight.used_at(now_ms) - weight, 0)
 
-    def check_orders(self, now_ms: int) -> None:
+    def check_orders(self, account_id: int, now_ms: int) -> None:
         """Raise BinanceError when one more order would be too many."""
-        for name, window in self._orders.items():
+        for name, window in self._order_windows(account_id).items():
             if window.used_at(now_ms) >= window.limit:
                 raise too_many_orders(
                     window.limit, name, now_ms=now_ms, until_ms=window.ends_at(now_ms)
                 )
 
-    def order_accepted(self, now_ms: int) -> None:
+    def order_accepted(self, account_id: int, now_ms: int) -> None:
         """Count an accepted order."""
-        for window in self._orders.values():
+        for window in self._order_windows(account_id).values():
             window.used_at(now_ms)
             window.used += 1
 
-    def order_traded(self, now_ms: int) -> None:
+    def order_traded(self, account_id: int, now_ms: int) -> None:
         """Take back the count of an order that has traded for the first time."""
-        for window in self._orders.values():
+        for window in self._order_windows(account_id).values():
             window.used = max(window.used_at(now_ms) - 1, 0)
 
-    def headers(self, now_ms: int, *, with_orders: bool) -> dict[str, str]:
-        """Return the usage headers of an answer."""
+    def headers(self, now_ms: int, orders_of: int | None = None) -> dict[str, str]:
+        """Return the usage headers of an answer, with the order counts of an account or without."""
         weight = str(self._weight.used_at(now_ms))
         headers = {"X-MBX-USED-WEIGHT": weight, "X-MBX-USED-WEIGHT-1M": weight}
-        if with_orders:
-            headers["X-MBX-ORDER-COUNT-10S"] = str(self._orders["10 SECOND"].used_at(now_ms))
-            headers["X-MBX-ORDER-COUNT-1D"] = str(self._orders["1 DAY"].used_at(now_ms))
+        if orders_of is not None:
+            windows = self._order_windows(orders_of)
+            headers["X-MBX-ORDER-COUNT-10S"] = str(windows["10 SECOND"].used_at(now_ms))
+            headers["X-MBX-ORDER-COUNT-1D"] = str(windows["1 DAY"].used_at(now_ms))
         return headers
 
     def description(self) -> list[dict[str, object]]:
@@ -142,9 +140,9 @@ class RateLimits:
             _limit("RAW_REQUESTS", "MINUTE", 5, settings.raw_requests_per_5_minutes),
         ]
 
-    def order_usage(self, now_ms: int) -> list[dict[str, object]]:
+    def order_usage(self, account_id: int, now_ms: int) -> list[dict[str, object]]:
         """Return the order limits with their counts, as GET rateLimit/order does."""
-        windows = list(self._orders.values())
+        windows = list(self._order_windows(account_id).values())
         return [
             _limit("ORDERS", "SECOND", 10, windows[0].limit)
             | {"count": windows[0].used_at(now_ms)},
@@ -155,6 +153,15 @@ class RateLimits:
         """Return the weight limit with its count, as the WebSocket API does."""
         limit = _limit("REQUEST_WEIGHT", "MINUTE", 1, self._weight.limit)
         return [limit | {"count": self._weight.used_at(now_ms)}]
+
+    def _order_windows(self, account_id: int) -> dict[str, _Window]:
+        windows = self._orders.get(account_id)
+        if windows is None:
+            windows = self._orders[account_id] = {
+                "10 SECOND": _Window(_TEN_SECONDS_MS, self.settings.orders_per_10_seconds),
+                "1 DAY": _Window(_DAY_MS, self.settings.orders_per_day),
+            }
+        return windows
 
 
 def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, object]:

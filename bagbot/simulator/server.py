@@ -17,6 +17,7 @@ from aiohttp import web
 
 from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
 from bagbot.simulator.amounts import amount_from_decimal
+from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.exchange import Exchange
@@ -138,11 +139,16 @@ class SimulatorServer:
         settings = self.settings
         self._store = store
         self._venue = _build_venue(settings, store, bars, self._clock())
+        account_ids = self._venue.account_ids
         self._api = SpotApi(
             self._venue,
             RateLimits(settings.limits),
-            api_key=settings.api_key,
-            api_secret=settings.api_secret,
+            KeyRing(
+                key.bound_to(account_ids[account.name])
+                for account in settings.all_accounts
+                for key in account.keys
+            ),
+            account_id=account_ids[settings.all_accounts[0].name],
         )
         self._hub = StreamHub(self._venue)
         self._admin = Admin(self._venue, self._faults)
@@ -311,12 +317,13 @@ class SimulatorServer:
             return self._refuse(error, log)
         self._intake.accept(log, endpoint)
         self._publish()
-        headers = self._api.limits.headers(now_ns // 1_000_000, with_orders=endpoint.places_orders)
+        orders_of = self._api.keys.account_id(api_key) if endpoint.places_orders else None
+        headers = self._api.limits.headers(now_ns // 1_000_000, orders_of)
         return json_response(result, 200, headers)
 
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"
-        headers = self._api.limits.headers(self._clock() // 1_000_000, with_orders=False)
+        headers = self._api.limits.headers(self._clock() // 1_000_000)
         body = {"code": error.code, "msg": error.message}
         return json_response(body, error.status, headers | error.headers)
 
@@ -326,7 +333,7 @@ class SimulatorServer:
         log.status = status
         if log.outcome == "open":
             log.outcome = "refused"
-        headers = self._api.limits.headers(self._clock() // 1_000_000, with_orders=False)
+        headers = self._api.limits.headers(self._clock() // 1_000_000)
         if fault.retry_after_s is not None:
             headers["Retry-After"] = str(fault.retry_after_s)
         return json_response(body, status, headers)
@@ -370,8 +377,11 @@ def _build_venue(
         clock=MarketClock(
             wire_start_ns=now_ns, market_start_ms=market_start_ms, speed=settings.speed
         ),
-        balances={
-            asset: amount_from_decimal(amount) for asset, amount in settings.balances.items()
+        accounts={
+            account.name: {
+                asset: amount_from_decimal(amount) for asset, amount in account.balances.items()
+            }
+            for account in settings.all_accounts
         },
         market_name=market_name,
     )

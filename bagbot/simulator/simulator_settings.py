@@ -1,12 +1,18 @@
 """How a simulator is set up."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from bagbot.domain.errors import ConfigError
+from bagbot.simulator.accounts import (
+    AccountSettings,
+    KeySettings,
+    check_accounts,
+    default_balances,
+)
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
@@ -19,15 +25,6 @@ class SocketSettings:
     life_s: float = 24 * 60 * 60.0
 
 
-def _default_balances() -> Mapping[str, Decimal]:
-    return {
-        "BTC": Decimal(10),
-        "ETH": Decimal(100),
-        "USDT": Decimal(1_000_000),
-        "BNB": Decimal(100),
-    }
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
     """How the simulator is set up.
@@ -36,10 +33,13 @@ class SimulatorSettings:
     market of `data_symbol` is that record, from its first bar or from `market_start_ms` on; every
     other market is synthetic. `speed` is market seconds per wall second. Balances and seed count
     on the first start with a store only.
+
+    There is one account, called "main", with `api_key`, `api_secret` and `balances`, or there are
+    those in `accounts`; the first of them is the one admin requests are about by default.
     """
 
-    api_key: str
-    api_secret: str = field(repr=False)
+    api_key: str = ""
+    api_secret: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = 0
     store: Path | None = None
@@ -48,7 +48,8 @@ class SimulatorSettings:
     market_start_ms: int | None = None
     speed: float = 1.0
     seed: int = 7
-    balances: Mapping[str, Decimal] = field(default_factory=_default_balances)
+    balances: Mapping[str, Decimal] = field(default_factory=default_balances)
+    accounts: Sequence[AccountSettings] = ()
     maker_fee_ppm: int = 1_000
     taker_fee_ppm: int = 1_000
     open_orders_max: int = 200
@@ -61,5 +62,14 @@ class SimulatorSettings:
             raise ConfigError(f"data_symbol must be one of {', '.join(DEFAULT_SYMBOLS)}")
         if not 0 < self.speed < math.inf:
             raise ConfigError("speed must be a number above zero")
-        if any(amount < 0 for amount in self.balances.values()):
-            raise ConfigError("a balance cannot be negative")
+        if self.accounts and (self.api_key or self.api_secret):
+            raise ConfigError("give either accounts or one api_key, not both")
+        check_accounts(self.all_accounts)
+
+    @property
+    def all_accounts(self) -> Sequence[AccountSettings]:
+        """Return the accounts there are, at least one."""
+        if self.accounts:
+            return self.accounts
+        key = KeySettings(api_key=self.api_key, api_secret=self.api_secret)
+        return [AccountSettings(name="main", keys=[key], balances=self.balances)]

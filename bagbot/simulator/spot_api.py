@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bagbot.simulator import binance_messages as messages
 from bagbot.simulator.amounts import amount_text
+from bagbot.simulator.api_keys import ApiKey, KeyRing
 from bagbot.simulator.binance_errors import (
     INVALID_INTERVAL,
     INVALID_SYMBOL_STATUS,
@@ -23,12 +24,10 @@ from bagbot.simulator.binance_errors import (
     cancel_refused,
     order_refused,
     parameter_missing,
-    unknown_key,
 )
 from bagbot.simulator.binance_wire import (
     Parameters,
     WireRequest,
-    check_signature,
     check_time,
     read_cancel,
     read_new_order,
@@ -47,7 +46,7 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.rate_limits import RateLimits
-from bagbot.simulator.venue import ACCOUNT, Venue
+from bagbot.simulator.venue import Venue
 
 Action = Callable[[int], object]
 _DAY_MS = 24 * 60 * 60 * 1_000
@@ -69,60 +68,84 @@ class Endpoint:
 
 
 class SpotApi:
-    """Answers requests for one venue and one key."""
+    """Answers requests for one venue: those of one account, and through `of` everybody's."""
 
-    def __init__(self, venue: Venue, limits: RateLimits, *, api_key: str, api_secret: str) -> None:
+    def __init__(
+        self, venue: Venue, limits: RateLimits, keys: KeyRing, *, account_id: int = 1
+    ) -> None:
         self.venue = venue
         self.limits = limits
-        self._api_key = api_key
-        self._api_secret = api_secret
+        self.keys = keys
+        self.account_id = account_id
         self._updated_ns = 0
+        self._by_account = {account_id: self}
+
+    def of(self, account_id: int) -> "SpotApi":
+        """Return the same service for another account."""
+        api = self._by_account.get(account_id)
+        if api is None:
+            api = SpotApi(self.venue, self.limits, self.keys, account_id=account_id)
+            self._by_account[account_id] = api
+        return api
 
     def answer(
-        self, endpoint: Endpoint, request: WireRequest, api_key: str | None, now_ns: int
+        self,
+        endpoint: Endpoint,
+        request: WireRequest,
+        api_key: str | None,
+        now_ns: int,
+        *,
+        session_key: ApiKey | None = None,
     ) -> object:
-        """Return the reply, ready to be printed as JSON. Raises BinanceError."""
+        """Return the reply, ready to be printed as JSON.
+
+        A session that is logged on may leave out key and signature. Raises BinanceError.
+        """
         now_ms = now_ns // 1_000_000
         weight = endpoint.weight(request.parameters)
         self.limits.charge(weight, now_ms)
+        key: ApiKey | None = None
         if endpoint.is_signed:
-            self.check_key(api_key)
+            key = self.find_key(api_key) if session_key is None or api_key else session_key
+        api = self if key is None else self.of(key.account_id)
         parameters = Parameters(request.parameters, self.venue.exchange.symbols)
-        action = endpoint.prepare(self, parameters)
+        action = endpoint.prepare(api, parameters)
         parameters.finish()
-        if endpoint.is_signed:
+        if key is not None:
             check_time(request.parameters, now_ns)
-            check_signature(self._api_secret, request)
+            if key is not session_key or request.signature is not None:
+                key.check(request)
         if endpoint.places_orders:
-            self.limits.check_orders(now_ms)
+            self.limits.check_orders(api.account_id, now_ms)
         result = action(now_ns)
         if endpoint.is_free_on_success:
             self.limits.refund(weight, now_ms)
         return result
 
-    def check_key(self, api_key: str | None) -> None:
-        """Raise BinanceError unless this is the key of the account."""
+    def find_key(self, api_key: str | None) -> ApiKey:
+        """Return the key. Raises BinanceError when it is none, or nobody's."""
         if not api_key or not _API_KEY.fullmatch(api_key):
             raise bad_key_format()
-        if api_key != self._api_key:
-            raise unknown_key()
+        return self.keys.find(api_key)
 
-    def authenticate(self, request: WireRequest, now_ns: int) -> None:
-        """Raise BinanceError unless a WebSocket request carries key, time and signature."""
+    def authenticate(self, request: WireRequest, now_ns: int) -> ApiKey:
+        """Return the key a WebSocket request is signed with, in time. Raises BinanceError."""
         if "apiKey" not in request.parameters:
             raise parameter_missing("apiKey")
-        self.check_key(request.parameters["apiKey"])
+        key = self.find_key(request.parameters["apiKey"])
         check_time(request.parameters, now_ns)
-        check_signature(self._api_secret, request)
+        key.check(request)
+        return key
 
     def observe(self, event: OrderEvent) -> None:
         """Keep the order count: an order counts until it has traded for the first time."""
         now_ms = event.time_ns // 1_000_000
-        self._updated_ns = event.time_ns
+        account_id = event.order.account_id
+        self.of(account_id)._updated_ns = event.time_ns
         if event.kind == "NEW":
-            self.limits.order_accepted(now_ms)
+            self.limits.order_accepted(account_id, now_ms)
         elif event.execution is not None and event.executed == event.execution.quantity:
-            self.limits.order_traded(now_ms)
+            self.limits.order_traded(account_id, now_ms)
 
     # General.
 
@@ -271,10 +294,11 @@ class SpotApi:
         omit_zero = parameters.flag("omitZeroBalances", default=False)
         exchange = self.venue.exchange
         return lambda _now_ns: messages.account(
-            exchange.balances[ACCOUNT],
+            exchange.balances[self.account_id],
             maker_fee_ppm=exchange.maker_fee_ppm,
             taker_fee_ppm=exchange.taker_fee_ppm,
             update_time_ns=self._updated_ns,
+            uid=self.account_id,
             omit_zero=omit_zero,
         )
 
@@ -288,13 +312,13 @@ class SpotApi:
 
     def order_usage(self, _parameters: Parameters) -> Action:
         """Answer how many orders count against the limits."""
-        return lambda now_ns: self.limits.order_usage(now_ns // 1_000_000)
+        return lambda now_ns: self.limits.order_usage(self.account_id, now_ns // 1_000_000)
 
     # Orders.
 
     def place_order(self, parameters: Parameters) -> Action:
         """Place an order."""
-        command = read_new_order(parameters, ACCOUNT)
+        command = read_new_order(parameters, self.account_id)
         response_type = read_response_type(parameters, command.type)
 
         def action(now_ns: int) -> object:
@@ -308,7 +332,7 @@ class SpotApi:
 
     def test_order(self, parameters: Parameters) -> Action:
         """Check an order without placing it."""
-        command = read_new_order(parameters, ACCOUNT)
+        command = read_new_order(parameters, self.account_id)
         read_response_type(parameters, command.type)
         wants_rates = parameters.flag("computeCommissionRates", default=False)
         exchange = self.venue.exchange
@@ -332,7 +356,9 @@ class SpotApi:
         order_id, client_order_id = read_order_reference(parameters)
 
         def action(_now_ns: int) -> object:
-            order = self.venue.order(symbol, order_id=order_id, client_order_id=client_order_id)
+            order = self.venue.order(
+                self.account_id, symbol, order_id=order_id, client_order_id=client_order_id
+            )
             if order is None:
                 raise BinanceError(*UNKNOWN_ORDER_ON_QUERY)
             if client_order_id not in (None, order.client_order_id):
@@ -343,7 +369,7 @@ class SpotApi:
 
     def cancel_order(self, parameters: Parameters) -> Action:
         """Cancel one order."""
-        command = read_cancel(parameters, ACCOUNT)
+        command = read_cancel(parameters, self.account_id)
         return lambda now_ns: messages.cancel_result(self._cancel(command, now_ns))
 
     def cancel_open_orders(self, parameters: Parameters) -> Action:
@@ -351,11 +377,11 @@ class SpotApi:
         symbol = parameters.symbol()
 
         def action(now_ns: int) -> object:
-            orders = self.venue.exchange.open_orders(ACCOUNT, symbol)
+            orders = self.venue.exchange.open_orders(self.account_id, symbol)
             if not orders:
                 raise cancel_refused(Refusal.UNKNOWN_ORDER)
             commands = [
-                CancelOrder(account_id=ACCOUNT, symbol=symbol, order_id=order.order_id)
+                CancelOrder(account_id=self.account_id, symbol=symbol, order_id=order.order_id)
                 for order in orders
             ]
             return [messages.cancel_result(self._cancel(each, now_ns)) for each in commands]
@@ -367,7 +393,7 @@ class SpotApi:
         symbol = parameters.optional_symbol()
         return lambda _now_ns: [
             messages.order_query(order)
-            for order in self.venue.exchange.open_orders(ACCOUNT, symbol)
+            for order in self.venue.exchange.open_orders(self.account_id, symbol)
         ]
 
     def all_orders(self, parameters: Parameters) -> Action:
@@ -379,7 +405,7 @@ class SpotApi:
         return lambda _now_ns: [
             messages.order_query(order)
             for order in self.venue.store.orders(
-                ACCOUNT,
+                self.account_id,
                 symbol,
                 from_id=order_id,
                 start_ns=_first_ns(start_ms),
@@ -401,7 +427,7 @@ class SpotApi:
         return lambda _now_ns: [
             messages.my_trade(execution)
             for execution in self.venue.store.executions(
-                ACCOUNT,
+                self.account_id,
                 symbol,
                 order_id=order_id,
                 from_id=from_id,

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS balances (
     locked INTEGER NOT NULL,
     PRIMARY KEY (account_id, asset)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (account_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS state (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), body BLOB);
 """
 
@@ -144,6 +145,21 @@ class Store:
             return None if row is None else _STATE.decode(row[0])
         except msgspec.MsgspecError as error:
             raise ConfigError(f"the store is of another version of bagbot ({error})") from error
+
+    def account_id(self, name: str) -> int:
+        """Return the number of the account called `name`; a new name gets the next number."""
+        self._connection.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (name,))
+        row = self._connection.execute(
+            "SELECT account_id FROM accounts WHERE name = ?", (name,)
+        ).fetchone()
+        return int(row[0])
+
+    def account_ids(self) -> list[int]:
+        """Return every account that ever owned something, the oldest first."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT account_id FROM balances ORDER BY account_id"
+        )
+        return [account_id for (account_id,) in rows]
 
     def balances(self, account_id: int) -> dict[str, Balance]:
         """Return the stored balances of an account, none on first use."""

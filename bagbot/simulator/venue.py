@@ -29,9 +29,6 @@ from bagbot.simulator.orders import (
 from bagbot.simulator.store import Store, VenueState
 from bagbot.simulator.symbols import SymbolRules
 
-ACCOUNT = 1
-"""The one account that the simulator's key belongs to."""
-
 _CANDLES_MAX = 20_000
 _TAPE_MAX = 10_000
 _DAY_MS = 24 * 60 * 60 * 1_000
@@ -109,7 +106,7 @@ class MarketClock:
 
 
 class Venue:
-    """One simulated exchange with its markets and one user account."""
+    """One simulated exchange with its markets and its users' accounts."""
 
     def __init__(
         self,
@@ -118,7 +115,7 @@ class Venue:
         store: Store,
         *,
         clock: MarketClock,
-        balances: Mapping[str, int],
+        accounts: Mapping[str, Mapping[str, int]],
         market_name: str = "",
     ) -> None:
         self.exchange = exchange
@@ -153,7 +150,9 @@ class Venue:
             )
             for symbol, rules in exchange.symbols.items()
         }
-        self._load(state, balances)
+        # The number of each account by its name, in the order given; it outlives a restart.
+        self.account_ids = {name: store.account_id(name) for name in accounts}
+        self._load(state, accounts)
         self._prime()
 
     # Commands.
@@ -234,17 +233,22 @@ class Venue:
         return self._markets[symbol].update_id
 
     def order(
-        self, symbol: str, *, order_id: int | None, client_order_id: str | None
+        self,
+        account_id: int,
+        symbol: str,
+        *,
+        order_id: int | None,
+        client_order_id: str | None,
     ) -> Order | None:
-        """Return an order by id, or the open one, else the newest one, by client id."""
+        """Return an account's order by id, or the open one, else the newest one, by client id."""
         if order_id is not None:
             order = self.exchange.open_order(order_id)
-            if order is not None and order.symbol == symbol:
+            if order is not None and (order.account_id, order.symbol) == (account_id, symbol):
                 return order
-            return self._store.order(ACCOUNT, symbol, order_id)
+            return self._store.order(account_id, symbol, order_id)
         wanted = client_order_id or ""
-        order = self.exchange.open_order_by_client_id(ACCOUNT, symbol, wanted)
-        return order or self._store.order_by_client_id(ACCOUNT, symbol, wanted)
+        order = self.exchange.open_order_by_client_id(account_id, symbol, wanted)
+        return order or self._store.order_by_client_id(account_id, symbol, wanted)
 
     @property
     def store(self) -> Store:
@@ -277,12 +281,15 @@ class Venue:
 
     # Start.
 
-    def _load(self, state: VenueState | None, balances: Mapping[str, int]) -> None:
-        stored = self._store.balances(ACCOUNT)
-        if state is None or not stored:
-            self.exchange.open_account(ACCOUNT, balances)
+    def _load(self, state: VenueState | None, accounts: Mapping[str, Mapping[str, int]]) -> None:
+        known = [] if state is None else self._store.account_ids()
+        for account_id in known:
+            self.exchange.restore(account_id, self._store.balances(account_id))
+        for name, balances in accounts.items():
+            if self.account_ids[name] not in known:
+                self.exchange.open_account(self.account_ids[name], balances)
+        if state is None:
             return
-        self.exchange.restore(ACCOUNT, stored)
         self.exchange.next_order_id = state.next_order_id
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import msgspec
 
 from bagbot.simulator import binance_messages as messages
+from bagbot.simulator.api_keys import ApiKey
 from bagbot.simulator.binance_errors import (
     BinanceError,
     invalid_json,
     service_retired,
+    unauthorized,
 )
 from bagbot.simulator.binance_wire import (
     JsonNumber,
@@ -24,7 +26,7 @@ from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, Spot
 from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
-_SUBSCRIBE_WEIGHT = 2
+_SESSION_WEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,16 @@ def _number(text: JsonNumber) -> int:
     return number
 
 
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    """Whose events a session receives, and whether they end with its log-out."""
+
+    account_id: int
+    is_by_logon: bool
+
+
 class WebSocketSession:
-    """One connection to the WebSocket API and its subscription to the user's events."""
+    """One connection to the WebSocket API: who is logged on, and whose events it receives."""
 
     def __init__(
         self,
@@ -91,7 +101,9 @@ class WebSocketSession:
         self.unit = unit
         self._connected_ns = connected_ns
         self._wants_limits = wants_limits
-        self.subscription_id: int | None = None
+        self._key: ApiKey | None = None
+        self._authorized_ns = 0
+        self._subscriptions: dict[int, _Subscription] = {}
         self._next_subscription_id = 0
 
     def answer(self, request: WebSocketRequest, now_ns: int) -> WebSocketReply:
@@ -108,8 +120,20 @@ class WebSocketSession:
         """Send an answer."""
         message: messages.Message = {"id": request.id, "status": reply.status, **reply.body}
         if request.wants_limits and self._wants_limits:
-            message["rateLimits"] = self._api.limits.weight_usage(now_ns // 1_000_000)
+            message["rateLimits"] = self._usage(request, now_ns // 1_000_000)
         self._sender.send(msgspec.json.encode(message))
+
+    def _usage(self, request: WebSocketRequest, now_ms: int) -> list[dict[str, object]]:
+        """Return the limits an answer names: orders count against one only when they are placed."""
+        limits = self._api.limits
+        endpoint = WEBSOCKET_ENDPOINTS.get(request.method)
+        if endpoint is None or not endpoint.places_orders:
+            return limits.weight_usage(now_ms)
+        account_id = self._api.keys.account_id(request.wire.parameters.get("apiKey"))
+        if account_id is None and self._key is not None:
+            account_id = self._key.account_id
+        orders = [] if account_id is None else limits.order_usage(account_id, now_ms)
+        return orders + limits.weight_usage(now_ms)
 
     def send_unreadable(self, error: BinanceError, now_ns: int) -> None:
         """Answer something that was not even a request."""
@@ -126,56 +150,110 @@ class WebSocketSession:
             event = messages.server_shutdown(time_ns)
         self._sender.send(msgspec.json.encode({"event": event}))
 
-    def deliver(self, event: bytes) -> None:
-        """Send one of the user's events, if this session has subscribed."""
-        if self.subscription_id is not None:
-            prefix = b'{"subscriptionId":%d,"event":' % self.subscription_id
-            self._sender.send(prefix + event + b"}")
+    def listens_to(self, account_id: int) -> bool:
+        """Return whether this session has subscribed to an account's events."""
+        return any(each.account_id == account_id for each in self._subscriptions.values())
+
+    def deliver(self, account_id: int, event: bytes) -> None:
+        """Send one of an account's events, if this session has subscribed to them."""
+        for subscription_id, subscription in self._subscriptions.items():
+            if subscription.account_id == account_id:
+                self._send_event(subscription_id, event)
+
+    def _send_event(self, subscription_id: int, event: bytes) -> None:
+        prefix = b'{"subscriptionId":%d,"event":' % subscription_id
+        self._sender.send(prefix + event + b"}")
 
     def _result(self, request: WebSocketRequest, now_ns: int) -> object:
         endpoint = WEBSOCKET_ENDPOINTS.get(request.method)
         if endpoint is not None:
             api_key = request.wire.parameters.get("apiKey")
-            return self._api.answer(endpoint, request.wire, api_key, now_ns)
+            return self._api.answer(endpoint, request.wire, api_key, now_ns, session_key=self._key)
         session_methods: dict[str, Callable[[WebSocketRequest, int], object]] = {
-            "userDataStream.subscribe.signature": self._subscribe,
+            "session.logon": self._log_on,
+            "session.status": self._status,
+            "session.logout": self._log_out,
+            "session.subscriptions": self._list_subscriptions,
+            "userDataStream.subscribe": self._subscribe,
+            "userDataStream.subscribe.signature": self._subscribe_signed,
             "userDataStream.unsubscribe": self._unsubscribe,
-            "session.subscriptions": self._subscriptions,
         }
         if request.method in session_methods:
-            self._api.limits.charge(_SUBSCRIBE_WEIGHT, now_ns // 1_000_000)
+            self._api.limits.charge(_SESSION_WEIGHT, now_ns // 1_000_000)
             return session_methods[request.method](request, now_ns)
         if request.method in RETIRED_METHODS:
             raise service_retired()
-        if request.method in ("userDataStream.subscribe", "session.logon"):
-            # Both need an Ed25519 key, and the account's key is an HMAC key.
-            raise BinanceError(-1002, "You are not authorized to execute this request.", 401)
         raise BinanceError(-1020, "This operation is not supported.")
 
-    def _subscribe(self, request: WebSocketRequest, now_ns: int) -> object:
+    def _log_on(self, request: WebSocketRequest, now_ns: int) -> object:
         Parameters(request.wire.parameters, ()).finish()
-        self._api.authenticate(request.wire, now_ns)
-        if self.subscription_id is not None:
+        key = self._api.authenticate(request.wire, now_ns)
+        if not key.can_log_on:
+            raise unauthorized()
+        self._key = key
+        self._authorized_ns = now_ns
+        return self._session(now_ns)
+
+    def _status(self, request: WebSocketRequest, now_ns: int) -> object:
+        Parameters(request.wire.parameters, ()).finish()
+        return self._session(now_ns)
+
+    def _log_out(self, request: WebSocketRequest, now_ns: int) -> object:
+        Parameters(request.wire.parameters, ()).finish()
+        self._key = None
+        by_logon = [number for number, each in self._subscriptions.items() if each.is_by_logon]
+        self._terminate(by_logon, now_ns)
+        return self._session(now_ns)
+
+    def _session(self, now_ns: int) -> messages.Message:
+        key = self._key
+        return messages.session_state(
+            None if key is None else key.api_key,
+            authorized_ns=self._authorized_ns,
+            connected_ns=self._connected_ns,
+            time_ns=now_ns,
+            wants_limits=self._wants_limits,
+            is_subscribed=bool(self._subscriptions),
+        )
+
+    def _subscribe(self, request: WebSocketRequest, _now_ns: int) -> object:
+        Parameters(request.wire.parameters, ()).finish()
+        if self._key is None:
+            raise unauthorized()
+        return self._add_subscription(_Subscription(self._key.account_id, is_by_logon=True))
+
+    def _subscribe_signed(self, request: WebSocketRequest, now_ns: int) -> object:
+        Parameters(request.wire.parameters, ()).finish()
+        key = self._api.authenticate(request.wire, now_ns)
+        return self._add_subscription(_Subscription(key.account_id, is_by_logon=False))
+
+    def _add_subscription(self, subscription: _Subscription) -> object:
+        if self.listens_to(subscription.account_id):
             raise BinanceError(-2035, "User Data Stream subscription already active.")
-        self.subscription_id = self._next_subscription_id
+        subscription_id = self._next_subscription_id
         self._next_subscription_id += 1
-        return {"subscriptionId": self.subscription_id}
+        self._subscriptions[subscription_id] = subscription
+        return {"subscriptionId": subscription_id}
 
     def _unsubscribe(self, request: WebSocketRequest, now_ns: int) -> object:
         parameters = Parameters(request.wire.parameters, ())
         wanted = parameters.integer("subscriptionId")
         parameters.finish()
-        if self.subscription_id is None or wanted not in (None, self.subscription_id):
+        ending = [number for number in self._subscriptions if wanted in (None, number)]
+        if not ending:
             raise BinanceError(-2036, "User Data Stream subscription not active.")
-        self.deliver(msgspec.json.encode(messages.stream_terminated(now_ns)))
-        self.subscription_id = None
+        self._terminate(ending, now_ns)
         return {}
 
-    def _subscriptions(self, request: WebSocketRequest, _now_ns: int) -> object:
+    def _terminate(self, subscription_ids: list[int], now_ns: int) -> None:
+        event = msgspec.json.encode(messages.stream_terminated(now_ns))
+        for subscription_id in subscription_ids:
+            self._send_event(subscription_id, event)
+            del self._subscriptions[subscription_id]
+
+    def _list_subscriptions(self, request: WebSocketRequest, _now_ns: int) -> object:
         Parameters(request.wire.parameters, ()).finish()
-        if self.subscription_id is None:
-            return []
-        return [{"subscriptionId": self.subscription_id}]
+        return [{"subscriptionId": number} for number in self._subscriptions]
 
 
 class UserStreams:
@@ -193,8 +271,9 @@ class UserStreams:
         del self._sessions[session]
 
     def tell(self, event: OrderEvent | BalanceEvent, time_ns: int) -> None:
-        """Send one of the user's events."""
-        listening = [each for each in self._sessions if each.subscription_id is not None]
+        """Send an event to those who have subscribed to its account."""
+        account_id = event.order.account_id if isinstance(event, OrderEvent) else event.account_id
+        listening = [each for each in self._sessions if each.listens_to(account_id)]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
                 if isinstance(event, OrderEvent):
@@ -204,7 +283,7 @@ class UserStreams:
             encoded = msgspec.json.encode(message)
             for session in listening:
                 if session.unit is unit:
-                    session.deliver(encoded)
+                    session.deliver(account_id, encoded)
 
     def tell_shutdown(self, time_ns: int) -> None:
         """Announce the end to every session."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bagbot.simulator.api_keys import HmacKey, KeyRing
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, read_http, signature_of
 from bagbot.simulator.exchange import Exchange
@@ -33,10 +34,10 @@ def api():
         sources,
         store,
         clock=MarketClock(wire_start_ns=NOW_NS, market_start_ms=0, speed=1),
-        balances={"BTC": 10**9, "USDT": 10**14},
+        accounts={"main": {"BTC": 10**9, "USDT": 10**14}},
     )
     limits = RateLimits(LimitSettings(weight_per_minute=10**9))
-    yield SpotApi(venue, limits, api_key=KEY, api_secret=SECRET)
+    yield SpotApi(venue, limits, KeyRing([HmacKey(KEY, 1, SECRET)]))
     store.close()
 
 
