@@ -16,6 +16,7 @@ from bagbot.simulator.depth_feed import DepthFeed
 from bagbot.simulator.market_views import day_statistics, depth_snapshot
 from bagbot.simulator.orders import TradePrint
 from bagbot.simulator.sockets import SocketSender
+from bagbot.simulator.stream_faults import EventGate
 from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BookEvent, CandleEvent, Venue
 
@@ -50,25 +51,29 @@ class StreamConnection:
         self,
         hub: "StreamHub",
         sender: SocketSender,
+        gate: EventGate,
         *,
         is_combined: bool,
         unit: TimeUnit = TimeUnit.MILLISECOND,
     ) -> None:
         self._hub = hub
         self._sender = sender
+        self._gate = gate
         self.is_combined = is_combined
         self.unit = unit
         self.streams: dict[str, None] = {}
+        hub.connections[self] = None
 
-    def deliver(self, raw: bytes, combined: bytes) -> None:
+    def deliver(self, stream: str, raw: bytes, combined: bytes) -> None:
         """Send an event in the form this connection wants."""
-        self._sender.send(combined if self.is_combined else raw)
+        symbol = stream.partition("@")[0].upper()
+        self._gate.pass_on(combined if self.is_combined else raw, path=stream, symbol=symbol)
 
     def tell_shutdown(self, time_ns: int) -> None:
         """Announce that the connection is about to end."""
         with printed_in(self.unit):
             raw = msgspec.json.encode(messages.server_shutdown(time_ns))
-        self.deliver(raw, _combined(_SHUTDOWN, raw))
+        self._sender.send(_combined(_SHUTDOWN, raw) if self.is_combined else raw)
 
     def listen(self, streams: Iterable[str]) -> None:
         """Add streams; unknown names are accepted, as on Binance, and never send anything."""
@@ -93,6 +98,7 @@ class StreamConnection:
         for stream in self.streams:
             self._hub.remove(stream, self)
         self.streams.clear()
+        del self._hub.connections[self]
 
     def _send(self, message: messages.Message) -> None:
         self._sender.send(msgspec.json.encode(message))
@@ -151,6 +157,7 @@ class StreamHub:
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
+        self.connections: dict[StreamConnection, None] = {}
         self._listeners: dict[str, dict[StreamConnection, None]] = {}
         # Bars of longer intervals that have begun and whose end has not been told yet.
         self._begun: dict[str, int] = {}
@@ -223,11 +230,8 @@ class StreamHub:
         self._publish_depth(time_ns, is_fast=True)
 
     def tell_shutdown(self, time_ns: int) -> None:
-        """Announce the end to every listener."""
-        connections = {
-            connection: None for listeners in self._listeners.values() for connection in listeners
-        }
-        for connection in connections:
+        """Announce the end to every connection."""
+        for connection in self.connections:
             connection.tell_shutdown(time_ns)
 
     def _publish_statistics(self, symbol: str, time_ns: int) -> None:
@@ -339,7 +343,7 @@ class StreamHub:
             combined = _combined(stream, raw)
             for connection in listeners:
                 if connection.unit is unit:
-                    connection.deliver(raw, combined)
+                    connection.deliver(stream, raw, combined)
 
 
 def _combined(stream: str, raw: bytes) -> bytes:

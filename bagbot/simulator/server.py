@@ -157,6 +157,7 @@ class SimulatorServer:
             self._api,
             self._hub,
             self._intake,
+            self._faults,
             settings.sockets,
             publish=self._publish,
             clock=self._clock,

@@ -19,9 +19,10 @@ from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketSettings:
-    """How long a connection lives, and how often it is asked whether it still does."""
+    """How long a WebSocket lives, and how long without an answer to a ping."""
 
     ping_interval_s: float = 20.0
+    pong_timeout_s: float = 60.0
     life_s: float = 24 * 60 * 60.0
 
 

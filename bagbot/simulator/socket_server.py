@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
 from aiohttp import WSMsgType, web
@@ -10,12 +10,13 @@ from aiohttp import WSMsgType, web
 from bagbot.simulator.admin import LoggedRequest
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import read_http
-from bagbot.simulator.faults import Fault, FaultKind
+from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
 from bagbot.simulator.market_streams import StreamConnection, StreamHub
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import WEBSOCKET_ENDPOINTS, SpotApi
+from bagbot.simulator.stream_faults import EventGate
 from bagbot.simulator.time_unit import TimeUnit, read_time_unit
 from bagbot.simulator.websocket_api import (
     UserStreams,
@@ -29,6 +30,44 @@ _MESSAGE_BYTES_MAX = 64 * 1024
 _CLOSE_S = 1.0
 
 
+class _Line:
+    """One connection: what goes out, what comes in, and when it last answered a ping."""
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        faults: FaultScript,
+    ) -> None:
+        self._socket = socket
+        self.sender = SocketSender(socket, transport)
+        self.gate = EventGate(self.sender, faults)
+        self._open_pings: set[bytes] = set()
+        self._asked_s = time.monotonic()
+
+    def silence_s(self) -> float:
+        """Return for how long a ping has been waiting for its answer."""
+        return time.monotonic() - self._asked_s if self._open_pings else 0.0
+
+    async def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        if not self._open_pings:
+            self._asked_s = time.monotonic()
+        self._open_pings.add(payload)
+        await self._socket.ping(payload)
+
+    async def texts(self) -> AsyncIterator[str]:
+        """Yield the messages received; answer pings, and note the answers to ours."""
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                yield message.data
+            elif message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.PONG and bytes(message.data) in self._open_pings:
+                # A pong that repeats no ping of ours does not count.
+                self._open_pings.clear()
+
+
 class SocketServer:
     """Serves every WebSocket of one simulator."""
 
@@ -37,6 +76,7 @@ class SocketServer:
         api: SpotApi,
         hub: StreamHub,
         intake: Intake,
+        faults: FaultScript,
         settings: SocketSettings,
         *,
         publish: Callable[[], None],
@@ -46,6 +86,7 @@ class SocketServer:
         self._hub = hub
         self.users = UserStreams()
         self._intake = intake
+        self._faults = faults
         self._settings = settings
         self._publish = publish
         self._clock = clock
@@ -68,7 +109,7 @@ class SocketServer:
     async def serve(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         """Serve one connection until it ends; refuse what is no handshake or names no service."""
         socket = web.WebSocketResponse(
-            heartbeat=self._settings.ping_interval_s,
+            autoping=False,
             compress=False,
             max_msg_size=_MESSAGE_BYTES_MAX,
             timeout=_CLOSE_S,
@@ -84,28 +125,43 @@ class SocketServer:
         if streams is None and path.rstrip("/") != "/ws-api/v3":
             return json_response({"code": -1000, "msg": "Path not found."}, 404)
         await socket.prepare(request)
-        sender = SocketSender(socket, request.transport)
+        line = _Line(socket, request.transport, self._faults)
         self._sockets.add(socket)
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
-                    group.create_task(sender.run()),
+                    group.create_task(line.sender.run()),
+                    group.create_task(self._ping(line)),
                     group.create_task(self._end_of_life(socket)),
                 ]
                 if streams is None:
                     wants_limits = wanted.get("returnRateLimits") != "false"
-                    await self._serve_api(socket, sender, unit, wants_limits=wants_limits)
+                    await self._serve_api(line, unit, wants_limits=wants_limits)
                 else:
                     is_combined = path.startswith("/stream") and not path.startswith("/stream/ws")
                     connection = StreamConnection(
-                        self._hub, sender, is_combined=is_combined, unit=unit
+                        self._hub, line.sender, line.gate, is_combined=is_combined, unit=unit
                     )
-                    await _serve_streams(connection, socket, streams)
+                    await _serve_streams(connection, line, streams)
                 for helper in helpers:
                     helper.cancel()
         finally:
             self._sockets.discard(socket)
         return socket
+
+    async def _ping(self, line: _Line) -> None:
+        """Ask again and again whether the client is there; cut it off when it says nothing."""
+        while True:
+            await asyncio.sleep(self._settings.ping_interval_s)
+            if line.silence_s() > self._settings.pong_timeout_s:
+                line.sender.cut()
+                return
+            try:
+                async with asyncio.timeout(self._settings.pong_timeout_s):
+                    await line.ping(str(self._clock() // 1_000_000).encode())
+            except (ConnectionError, TimeoutError):
+                line.sender.cut()
+                return
 
     async def _end_of_life(self, socket: web.WebSocketResponse) -> None:
         await asyncio.sleep(self._settings.life_s)
@@ -113,15 +169,15 @@ class SocketServer:
 
     async def _serve_api(
         self,
-        socket: web.WebSocketResponse,
-        sender: SocketSender,
+        line: _Line,
         unit: TimeUnit,
         *,
         wants_limits: bool,
     ) -> None:
         session = WebSocketSession(
             self._api,
-            sender,
+            line.sender,
+            line.gate,
             connected_ns=self._clock(),
             wants_limits=wants_limits,
             unit=unit,
@@ -129,9 +185,8 @@ class SocketServer:
         self.users.add(session)
         try:
             async with asyncio.TaskGroup() as answers:
-                async for message in socket:
-                    if message.type is WSMsgType.TEXT:
-                        await self._receive(session, message.data, answers)
+                async for text in line.texts():
+                    await self._receive(session, text, answers)
         finally:
             self.users.remove(session)
 
@@ -204,14 +259,11 @@ class SocketServer:
         session.send(request, WebSocketReply(status, {"error": dict(body)}), self._clock())
 
 
-async def _serve_streams(
-    connection: StreamConnection, socket: web.WebSocketResponse, streams: list[str]
-) -> None:
+async def _serve_streams(connection: StreamConnection, line: _Line, streams: list[str]) -> None:
     connection.listen(streams)
     try:
-        async for message in socket:
-            if message.type is WSMsgType.TEXT:
-                connection.receive(message.data)
+        async for text in line.texts():
+            connection.receive(text)
     finally:
         connection.close()
 

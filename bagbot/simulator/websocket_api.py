@@ -23,6 +23,7 @@ from bagbot.simulator.binance_wire import (
 from bagbot.simulator.orders import OrderEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
+from bagbot.simulator.stream_faults import USER_STREAM, EventGate
 from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
@@ -91,6 +92,7 @@ class WebSocketSession:
         self,
         api: SpotApi,
         sender: SocketSender,
+        gate: EventGate,
         *,
         connected_ns: int,
         wants_limits: bool,
@@ -98,6 +100,7 @@ class WebSocketSession:
     ) -> None:
         self._api = api
         self._sender = sender
+        self._gate = gate
         self.unit = unit
         self._connected_ns = connected_ns
         self._wants_limits = wants_limits
@@ -154,15 +157,17 @@ class WebSocketSession:
         """Return whether this session has subscribed to an account's events."""
         return any(each.account_id == account_id for each in self._subscriptions.values())
 
-    def deliver(self, account_id: int, event: bytes) -> None:
-        """Send one of an account's events, if this session has subscribed to them."""
+    def deliver(self, event: OrderEvent | BalanceEvent, encoded: bytes) -> None:
+        """Send an event of an account that this session has subscribed to."""
+        order = event.order if isinstance(event, OrderEvent) else None
         for subscription_id, subscription in self._subscriptions.items():
-            if subscription.account_id == account_id:
-                self._send_event(subscription_id, event)
-
-    def _send_event(self, subscription_id: int, event: bytes) -> None:
-        prefix = b'{"subscriptionId":%d,"event":' % subscription_id
-        self._sender.send(prefix + event + b"}")
+            if subscription.account_id == account_of(event):
+                self._gate.pass_on(
+                    _wrapped(subscription_id, encoded),
+                    path=USER_STREAM,
+                    symbol=None if order is None else order.symbol,
+                    client_order_id=None if order is None else order.client_order_id,
+                )
 
     def _result(self, request: WebSocketRequest, now_ns: int) -> object:
         endpoint = WEBSOCKET_ENDPOINTS.get(request.method)
@@ -248,7 +253,7 @@ class WebSocketSession:
     def _terminate(self, subscription_ids: list[int], now_ns: int) -> None:
         event = msgspec.json.encode(messages.stream_terminated(now_ns))
         for subscription_id in subscription_ids:
-            self._send_event(subscription_id, event)
+            self._sender.send(_wrapped(subscription_id, event))
             del self._subscriptions[subscription_id]
 
     def _list_subscriptions(self, request: WebSocketRequest, _now_ns: int) -> object:
@@ -272,8 +277,7 @@ class UserStreams:
 
     def tell(self, event: OrderEvent | BalanceEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""
-        account_id = event.order.account_id if isinstance(event, OrderEvent) else event.account_id
-        listening = [each for each in self._sessions if each.listens_to(account_id)]
+        listening = [each for each in self._sessions if each.listens_to(account_of(event))]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
                 if isinstance(event, OrderEvent):
@@ -283,12 +287,21 @@ class UserStreams:
             encoded = msgspec.json.encode(message)
             for session in listening:
                 if session.unit is unit:
-                    session.deliver(account_id, encoded)
+                    session.deliver(event, encoded)
 
     def tell_shutdown(self, time_ns: int) -> None:
         """Announce the end to every session."""
         for session in self._sessions:
             session.tell_shutdown(time_ns)
+
+
+def account_of(event: OrderEvent | BalanceEvent) -> int:
+    """Return whose event this is."""
+    return event.order.account_id if isinstance(event, OrderEvent) else event.account_id
+
+
+def _wrapped(subscription_id: int, event: bytes) -> bytes:
+    return b'{"subscriptionId":%d,"event":%b}' % (subscription_id, event)
 
 
 def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:

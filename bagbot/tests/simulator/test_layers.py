@@ -10,6 +10,7 @@ import bagbot.simulator
 DIRECTORY = Path(bagbot.simulator.__file__).parent
 PURE = (
     "amounts",
+    "api_keys",
     "binance_errors",
     "binance_messages",
     "binance_wire",
