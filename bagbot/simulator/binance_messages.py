@@ -23,11 +23,6 @@ _NOTHING = "0.00000000"
 _PREVENTION = "NONE"
 
 
-def milliseconds(time_ns: int) -> int:
-    """Return wire time in milliseconds, or in microseconds where the client asked for those."""
-    return printed_time(time_ns)
-
-
 def _printed_ms(time_ms: int) -> int:
     return printed_time(time_ms * 1_000_000)
 
@@ -56,7 +51,7 @@ def exchange_info(
     """Return the reply to exchangeInfo."""
     return {
         "timezone": "UTC",
-        "serverTime": milliseconds(time_ns),
+        "serverTime": printed_time(time_ns),
         "rateLimits": rate_limits,
         "exchangeFilters": [],
         "symbols": [_symbol_info(rules) for rules in symbols],
@@ -156,14 +151,14 @@ def order_ack(order: Order) -> Message:
         "orderId": order.order_id,
         "orderListId": -1,
         "clientOrderId": order.client_order_id,
-        "transactTime": milliseconds(order.time_ns),
+        "transactTime": printed_time(order.time_ns),
     }
 
 
 def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
     result = order_ack(order) | _order_amounts(order)
-    result["workingTime"] = milliseconds(order.time_ns)
+    result["workingTime"] = printed_time(order.time_ns)
     result["selfTradePreventionMode"] = _PREVENTION
     return result | _conditional(order)
 
@@ -192,7 +187,7 @@ def cancel_result(order: Order) -> Message:
         "orderId": order.order_id,
         "orderListId": -1,
         "clientOrderId": order.cancel_id,
-        "transactTime": milliseconds(order.update_time_ns),
+        "transactTime": printed_time(order.update_time_ns),
         **_order_amounts(order),
         "selfTradePreventionMode": _PREVENTION,
     }
@@ -208,10 +203,10 @@ def order_query(order: Order) -> Message:
         **_order_amounts(order),
         "stopPrice": _NOTHING,
         "icebergQty": _NOTHING,
-        "time": milliseconds(order.time_ns),
-        "updateTime": milliseconds(order.update_time_ns),
+        "time": printed_time(order.time_ns),
+        "updateTime": printed_time(order.update_time_ns),
         "isWorking": True,
-        "workingTime": milliseconds(order.time_ns),
+        "workingTime": printed_time(order.time_ns),
         "selfTradePreventionMode": _PREVENTION,
         **_conditional(order),
     }
@@ -254,7 +249,7 @@ def my_trade(execution: Execution) -> Message:
         "quoteQty": amount_text(execution.quote_quantity),
         "commission": amount_text(execution.commission),
         "commissionAsset": execution.commission_asset,
-        "time": milliseconds(execution.time_ns),
+        "time": printed_time(execution.time_ns),
         "isBuyer": execution.is_buyer,
         "isMaker": execution.is_maker,
         "isBestMatch": True,
@@ -286,7 +281,7 @@ def account(
         "brokered": False,
         "requireSelfTradePrevention": False,
         "preventSor": False,
-        "updateTime": milliseconds(update_time_ns),
+        "updateTime": printed_time(update_time_ns),
         "accountType": "SPOT",
         "balances": [
             {"asset": asset, "free": amount_text(held.free), "locked": amount_text(held.locked)}
@@ -360,7 +355,7 @@ def public_trade(trade: TradePrint) -> Message:
         "price": amount_text(trade.price),
         "qty": amount_text(trade.quantity),
         "quoteQty": amount_text(trade.price * trade.quantity // ONE),
-        "time": milliseconds(trade.time_ns),
+        "time": printed_time(trade.time_ns),
         "isBuyerMaker": trade.buyer_is_maker,
         "isBestMatch": True,
     }
@@ -374,7 +369,7 @@ def aggregate_trade(trade: TradePrint) -> Message:
         "q": amount_text(trade.quantity),
         "f": trade.trade_id,
         "l": trade.trade_id,
-        "T": milliseconds(trade.time_ns),
+        "T": printed_time(trade.time_ns),
         "m": trade.buyer_is_maker,
         "M": True,
     }
@@ -467,7 +462,7 @@ def full_statistics(
 
 def trade_event(trade: TradePrint) -> Message:
     """Return a `trade` event."""
-    time_ms = milliseconds(trade.time_ns)
+    time_ms = printed_time(trade.time_ns)
     return {
         "e": "trade",
         "E": time_ms,
@@ -485,7 +480,7 @@ def aggregate_trade_event(trade: TradePrint) -> Message:
     """Return an `aggTrade` event."""
     return {
         "e": "aggTrade",
-        "E": milliseconds(trade.time_ns),
+        "E": printed_time(trade.time_ns),
         "s": trade.symbol,
         **aggregate_trade(trade),
     }
@@ -510,7 +505,7 @@ def mini_ticker_event(symbol: str, day: DayStatistics, time_ns: int) -> Message:
     candle = day.candle
     return {
         "e": "24hrMiniTicker",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "c": amount_text(candle.close),
         "o": amount_text(candle.open),
@@ -533,7 +528,7 @@ def kline_event(
     """Return a kline event of a candle stamped in wire time."""
     return {
         "e": "kline",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "k": {
             "t": _printed_ms(candle.open_ms),
@@ -566,7 +561,7 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
     is_cancel = event.status is OrderStatus.CANCELED
     report: Message = {
         "e": "executionReport",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": order.symbol,
         "c": order.cancel_id if is_cancel else order.client_order_id,
         "S": _side(is_buy=order.is_buy),
@@ -587,17 +582,17 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "L": amount_text(execution.price) if execution else _NOTHING,
         "n": amount_text(execution.commission) if execution else "0",
         "N": execution.commission_asset if execution else None,
-        "T": milliseconds(event.time_ns),
+        "T": printed_time(event.time_ns),
         "t": execution.trade_id if execution else -1,
         "I": event.event_id,
         "w": event.is_on_book,
         "m": execution.is_maker if execution else False,
         "M": execution is not None,
-        "O": milliseconds(order.time_ns),
+        "O": printed_time(order.time_ns),
         "Z": amount_text(event.executed_quote),
         "Y": amount_text(execution.quote_quantity) if execution else _NOTHING,
         "Q": amount_text(order.quote_quantity),
-        "W": milliseconds(order.time_ns),
+        "W": printed_time(order.time_ns),
         "V": _PREVENTION,
     }
     if order.strategy_id is not None:
@@ -613,8 +608,8 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
     """Return an outboundAccountPosition of the assets that one command touched."""
     return {
         "e": "outboundAccountPosition",
-        "E": milliseconds(time_ns),
-        "u": milliseconds(event.time_ns),
+        "E": printed_time(time_ns),
+        "u": printed_time(event.time_ns),
         "B": [
             {"a": asset, "f": amount_text(free), "l": amount_text(locked)}
             for asset, free, locked in event.balances
@@ -634,22 +629,22 @@ def session_state(
     """Return who is logged on to a session of the WebSocket API, nobody without a key."""
     return {
         "apiKey": api_key,
-        "authorizedSince": None if api_key is None else milliseconds(authorized_ns),
-        "connectedSince": milliseconds(connected_ns),
+        "authorizedSince": None if api_key is None else printed_time(authorized_ns),
+        "connectedSince": printed_time(connected_ns),
         "returnRateLimits": wants_limits,
-        "serverTime": milliseconds(time_ns),
+        "serverTime": printed_time(time_ns),
         "userDataStream": is_subscribed,
     }
 
 
 def stream_terminated(time_ns: int) -> Message:
     """Return the event that ends a user stream."""
-    return {"e": "eventStreamTerminated", "E": milliseconds(time_ns)}
+    return {"e": "eventStreamTerminated", "E": printed_time(time_ns)}
 
 
 def server_shutdown(time_ns: int) -> Message:
     """Return the event that announces the end of every stream."""
-    return {"e": "serverShutdown", "E": milliseconds(time_ns)}
+    return {"e": "serverShutdown", "E": printed_time(time_ns)}
 
 
 def is_interval(text: str) -> bool:

@@ -46,6 +46,7 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.rate_limits import RateLimits
+from bagbot.simulator.time_unit import printed_time
 from bagbot.simulator.venue import Venue
 
 Action = Callable[[int], object]
@@ -155,7 +156,7 @@ class SpotApi:
 
     def time(self, _parameters: Parameters) -> Action:
         """Answer the wire clock."""
-        return lambda now_ns: {"serverTime": messages.milliseconds(now_ns)}
+        return lambda now_ns: {"serverTime": printed_time(now_ns)}
 
     def exchange_info(self, parameters: Parameters) -> Action:
         """Answer the symbols and their rules."""
@@ -257,7 +258,7 @@ class SpotApi:
         return lambda now_ns: {
             "mins": self.venue.exchange.symbols[symbol].average_price_minutes,
             "price": amount_text(self.venue.average_price(symbol)),
-            "closeTime": messages.milliseconds(now_ns),
+            "closeTime": printed_time(now_ns),
         }
 
     def price_ticker(self, parameters: Parameters) -> Action:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bagbot.simulator.amounts import ONE, amount_text
-from bagbot.simulator.binance_messages import Message, milliseconds, percent_text
+from bagbot.simulator.binance_messages import Message, percent_text
 from bagbot.simulator.orders import TradePrint
 from bagbot.simulator.time_unit import printed_time
 from bagbot.simulator.venue import DayStatistics
@@ -38,7 +38,7 @@ _TICKER_FIELDS = {
 
 def ticker_event(symbol: str, statistics: Message, time_ns: int) -> Message:
     """Return a `24hrTicker` event from the statistics as REST prints them."""
-    event: Message = {"e": "24hrTicker", "E": milliseconds(time_ns), "s": symbol}
+    event: Message = {"e": "24hrTicker", "E": printed_time(time_ns), "s": symbol}
     return event | {short: statistics[name] for short, name in _TICKER_FIELDS.items()}
 
 
@@ -50,7 +50,7 @@ def window_ticker_event(
     volume = candle.volume
     return {
         "e": f"{window}Ticker",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "p": amount_text(candle.close - candle.open),
         "P": percent_text(candle.close - candle.open, candle.open),
@@ -75,11 +75,11 @@ def average_price_event(
     """Return an `avgPrice` event."""
     return {
         "e": "avgPrice",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "i": f"{minutes}m",
         "w": amount_text(price),
-        "T": milliseconds(last_trade.time_ns if last_trade is not None else time_ns),
+        "T": printed_time(last_trade.time_ns if last_trade is not None else time_ns),
     }
 
 
@@ -89,7 +89,7 @@ def depth_update(
     """Return a `depthUpdate` event of the changes numbered `ids`, first and last."""
     return {
         "e": "depthUpdate",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "U": ids[0],
         "u": ids[1],
