@@ -1,19 +1,25 @@
 """Accounts as they are set up: names, keys and starting balances, in code or in a TOML file."""
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import ApiKey, Ed25519Key, HmacKey, read_public_key
+from bagbot.simulator.settings_file import (
+    Table,
+    check_fields,
+    read_amount,
+    read_document,
+    read_tables,
+    read_text,
+)
 
 _API_KEY = re.compile(r"[!-~]{1,128}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_Table = Mapping[str, object]
 
 
 def default_balances() -> Mapping[str, Decimal]:
@@ -90,76 +96,38 @@ def check_accounts(accounts: Sequence[AccountSettings]) -> None:
 
 
 def accounts_from(path: Path) -> list[AccountSettings]:
-    """Return the accounts that a TOML file describes, at least one.
+    """Return the accounts that a settings file describes, at least one.
 
     One table `[[account]]` each, with `name`, a table `balances` of amounts by asset (as text or
     whole numbers), and one table `[[account.key]]` per key, with `api_key` and either
     `api_secret` or `public_key`. Raises ConfigError.
     """
+    document = read_document(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file ({error})") from error
-    try:
-        _check_fields(document, {"account"}, "the file")
-        accounts = [_account(table) for table in _tables(document, "account", "the file")]
+        accounts = [_account(table) for table in read_tables(document, "account", "the file")]
         check_accounts(accounts)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return accounts
 
 
-def _account(table: _Table) -> AccountSettings:
-    name = _text(table, "name", "an account")
+def _account(table: Table) -> AccountSettings:
+    name = read_text(table, "name", "an account")
     where = f"account {name!r}"
-    _check_fields(table, {"name", "key", "balances"}, where)
-    keys = [_key(each, where) for each in _tables(table, "key", where)]
+    check_fields(table, {"name", "key", "balances"}, where)
+    keys = [_key(each, where) for each in read_tables(table, "key", where)]
     if "balances" not in table:
         return AccountSettings(name=name, keys=keys)
     balances = table["balances"]
     if not isinstance(balances, dict):
         raise ConfigError(f"{where}: balances must be a table")
-    amounts = {asset: _amount(amount, asset, where) for asset, amount in balances.items()}
+    amounts = {asset: read_amount(balances, asset, where) for asset in balances}
     return AccountSettings(name=name, keys=keys, balances=amounts)
 
 
-def _key(table: _Table, where: str) -> KeySettings:
-    _check_fields(table, {"api_key", "api_secret", "public_key"}, f"a key of {where}")
-    fields = {name: _text(table, name, f"a key of {where}") for name in table}
+def _key(table: Table, where: str) -> KeySettings:
+    check_fields(table, {"api_key", "api_secret", "public_key"}, f"a key of {where}")
+    fields = {name: read_text(table, name, f"a key of {where}") for name in table}
     if "api_key" not in fields:
         raise ConfigError(f"a key of {where}: api_key is missing")
     return KeySettings(**fields)
-
-
-def _amount(value: object, asset: str, where: str) -> Decimal:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    try:
-        if isinstance(value, str):
-            return Decimal(value)
-    except InvalidOperation as error:
-        raise ConfigError(f"{where}: {asset}: {value!r} is not a number") from error
-    raise ConfigError(f"{where}: {asset}: write the amount as text or as a whole number")
-
-
-def _tables(table: _Table, name: str, where: str) -> list[_Table]:
-    value = table.get(name)
-    if not isinstance(value, list) or not value or any(type(each) is not dict for each in value):
-        raise ConfigError(f"{where} needs at least one table [[...{name}]]")
-    return value
-
-
-def _text(table: _Table, name: str, where: str) -> str:
-    value = table.get(name)
-    if not isinstance(value, str):
-        raise ConfigError(f"{where}: {name} must be text")
-    return value
-
-
-def _check_fields(table: _Table, known: set[str], where: str) -> None:
-    unknown = sorted(set(table) - known)
-    if unknown:
-        expected = ", ".join(sorted(known))
-        raise ConfigError(f"{where}: unknown field {', '.join(unknown)}; known: {expected}")

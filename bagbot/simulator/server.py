@@ -8,13 +8,14 @@ commit takes some tens of microseconds because nothing waits for the disk.
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import structlog
 from aiohttp import web
 
+from bagbot.domain.errors import ConfigError
 from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
 from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
@@ -24,7 +25,6 @@ from bagbot.simulator.exchange import Exchange
 from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
 from bagbot.simulator.market import (
-    PROFILES,
     PriceSource,
     RecordedBar,
     RecordedMarket,
@@ -44,7 +44,8 @@ from bagbot.simulator.spot_api import (
     SpotApi,
 )
 from bagbot.simulator.store import Store
-from bagbot.simulator.symbols import DEFAULT_SYMBOLS, with_open_orders_max
+from bagbot.simulator.symbol_settings import name_of, profile_of, rules_of
+from bagbot.simulator.symbols import SymbolRules, with_open_orders_max
 from bagbot.simulator.time_unit import printed_in, read_time_unit
 from bagbot.simulator.venue import (
     BookEvent,
@@ -122,7 +123,11 @@ class SimulatorServer:
         settings = self.settings
         bars: list[RecordedBar] | None = None
         if settings.data is not None:
-            rules = DEFAULT_SYMBOLS[settings.data_symbol]
+            rules = next(
+                rules_of(symbol)
+                for symbol in settings.symbols
+                if name_of(symbol) == settings.data_symbol
+            )
             bars = await asyncio.to_thread(load_bars, settings.data, rules)
         store = Store(settings.store)
         try:
@@ -344,7 +349,12 @@ def _build_venue(
     settings: SimulatorSettings, store: Store, bars: list[RecordedBar] | None, now_ns: int
 ) -> Venue:
     """Return the venue as it was left, or a new one."""
-    symbols = with_open_orders_max(DEFAULT_SYMBOLS, settings.open_orders_max)
+    symbols = with_open_orders_max(
+        {name_of(symbol): rules_of(symbol) for symbol in settings.symbols},
+        settings.open_orders_max,
+    )
+    profiles = {name_of(symbol): profile_of(symbol) for symbol in settings.symbols}
+    _check_open_orders(store, symbols)
     state = store.state()
     step_ms = grid_ms(settings.speed)
     market_name = "" if settings.data is None else settings.data.name
@@ -361,11 +371,11 @@ def _build_venue(
         else:
             sources[symbol] = SyntheticMarket(
                 rules,
-                PROFILES[symbol],
+                profiles[symbol],
                 seed=settings.seed,
                 start_ms=market_start_ms,
                 step_ms=step_ms,
-                price=None if state is None else state.prices[symbol],
+                price=None if state is None else state.prices.get(symbol),
             )
     return Venue(
         Exchange(
@@ -375,6 +385,7 @@ def _build_venue(
         ),
         sources,
         store,
+        profiles=profiles,
         clock=MarketClock(
             wire_start_ns=now_ns, market_start_ms=market_start_ms, speed=settings.speed
         ),
@@ -386,6 +397,15 @@ def _build_venue(
         },
         market_name=market_name,
     )
+
+
+def _check_open_orders(store: Store, symbols: Mapping[str, SymbolRules]) -> None:
+    """Raise ConfigError for an open order on a symbol that is not served any more."""
+    for order in store.open_orders():
+        if order.symbol not in symbols:
+            raise ConfigError(
+                f"the store has an open order of {order.symbol}, which is not among the symbols"
+            )
 
 
 def _rest_endpoint(method: str, path: str) -> Endpoint:

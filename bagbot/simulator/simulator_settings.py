@@ -14,6 +14,7 @@ from bagbot.simulator.accounts import (
     default_balances,
 )
 from bagbot.simulator.rate_limits import LimitSettings
+from bagbot.simulator.symbol_settings import Symbol, check_symbols, name_of
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
 
@@ -32,8 +33,8 @@ class SimulatorSettings:
 
     Without `store` nothing outlives the process. With `data`, a Parquet file of bars, the
     market of `data_symbol` is that record, from its first bar or from `market_start_ms` on; every
-    other market is synthetic. `speed` is market seconds per wall second. Balances and seed count
-    on the first start with a store only.
+    other market is synthetic. `symbols` are names served by default and new ones. `speed` is
+    market seconds per wall second. Balances and seed count on the first start with a store only.
 
     There is one account, called "main", with `api_key`, `api_secret` and `balances`, or there are
     those in `accounts`; the first of them is the one admin requests are about by default.
@@ -51,6 +52,7 @@ class SimulatorSettings:
     seed: int = 7
     balances: Mapping[str, Decimal] = field(default_factory=default_balances)
     accounts: Sequence[AccountSettings] = ()
+    symbols: Sequence[Symbol] = tuple(DEFAULT_SYMBOLS)
     maker_fee_ppm: int = 1_000
     taker_fee_ppm: int = 1_000
     open_orders_max: int = 200
@@ -59,8 +61,11 @@ class SimulatorSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot work."""
-        if self.data_symbol not in DEFAULT_SYMBOLS:
-            raise ConfigError(f"data_symbol must be one of {', '.join(DEFAULT_SYMBOLS)}")
+        check_symbols(self.symbols)
+        names = [name_of(symbol) for symbol in self.symbols]
+        is_default = self.data is None and self.data_symbol in DEFAULT_SYMBOLS
+        if self.data_symbol not in names and not is_default:
+            raise ConfigError(f"data_symbol must be one of {', '.join(names)}")
         if not 0 < self.speed < math.inf:
             raise ConfigError("speed must be a number above zero")
         if self.accounts and (self.api_key or self.api_secret):

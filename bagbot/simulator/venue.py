@@ -116,6 +116,7 @@ class Venue:
         *,
         clock: MarketClock,
         accounts: Mapping[str, Mapping[str, int]],
+        profiles: Mapping[str, MarketProfile] = PROFILES,
         market_name: str = "",
     ) -> None:
         self.exchange = exchange
@@ -127,6 +128,7 @@ class Venue:
         self._told_tops: dict[str, tuple[tuple[int, int] | None, tuple[int, int] | None]] = {}
         self._played_ms = clock.market_start_ms
         state = store.state()
+        prices = {} if state is None else state.prices
         base_ms = max(source.base_ms for source in sources.values())
         # Candles are stamped so that the bar in play at the start is the bar of now, and never
         # earlier than candles were stamped before a restart.
@@ -137,12 +139,12 @@ class Venue:
         self._markets = {
             symbol: _Market(
                 rules=rules,
-                profile=PROFILES[symbol],
+                profile=profiles[symbol],
                 source=sources[symbol],
                 candles=CandleSeries(
                     sources[symbol].base_ms, sources[symbol].history(), length_max=_CANDLES_MAX
                 ),
-                price=PROFILES[symbol].start_price if state is None else state.prices[symbol],
+                price=prices.get(symbol, profiles[symbol].start_price),
                 time_ms=clock.market_start_ms,
                 # Rises by one per change, far slower than microseconds pass: a restart never
                 # goes back.
