@@ -330,7 +330,9 @@ class SimulatorServer:
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"
         headers = self._api.limits.headers(self._clock() // 1_000_000)
-        body = {"code": error.code, "msg": error.message}
+        body: dict[str, object] = {"code": error.code, "msg": error.message}
+        if error.data is not None:
+            body["data"] = error.data
         return json_response(body, error.status, headers | error.headers)
 
     def _scripted(self, fault: Fault, log: LoggedRequest) -> web.Response:

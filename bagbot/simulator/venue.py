@@ -164,10 +164,7 @@ class Venue:
         market = self._markets[command.symbol]
         placement = self.exchange.place(command, self._moment(market, time_ns))
         self._commit(time_ns)
-        # Liquidity that large orders have eaten comes back at once, not only with the next step.
-        if self.exchange.books[command.symbol].quote_count < QUOTE_LEVELS:
-            self._move(market, time_ns)
-            self._commit(time_ns)
+        self._refill(market, time_ns)
         return placement
 
     def cancel(self, command: CancelOrder, time_ns: int) -> Order:
@@ -200,7 +197,9 @@ class Venue:
             market.price_range = (min(low, price), max(high, price))
         self._move(market, time_ns)
         self._print(market, market.rules.lot, time_ns, buyer_is_maker=False)
+        self._release_due_orders(market, time_ns)
         self._commit(time_ns, is_step=True)
+        self._refill(market, time_ns)
 
     # Look-ups.
 
@@ -295,8 +294,7 @@ class Venue:
         self.exchange.next_order_id = state.next_order_id
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids
-        for order in self._store.open_orders():
-            self.exchange.restore_order(order)
+        self.exchange.next_prevented_match_id = state.next_prevented_match_id
 
     def _prime(self) -> None:
         """Bring every market to its starting point; what it did until there is already done."""
@@ -306,6 +304,10 @@ class Venue:
                 self._stand_at(market, point)
                 market.candles.roll(point.time_ms)
                 self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+        # Only now: a stop must not be touched by what the market did before it was placed.
+        for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
+            self.exchange.restore_order(order)
+        for market in self._markets.values():
             self._move(market, time_ns)
         self._commit(time_ns, is_step=True)
         self.outbox.clear()
@@ -321,6 +323,10 @@ class Venue:
                 market.rules.symbol, point.price, point.price_range, self._moment(market, time_ns)
             )
             self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+            if self.exchange.has_due_orders:
+                # They need somebody to trade with, and the market has withdrawn its quotes.
+                self._requote(market)
+                self._release_due_orders(market, time_ns)
             if self.exchange.has_account_changes:
                 self._commit(time_ns)
             count += 1
@@ -347,6 +353,16 @@ class Venue:
             market.rules.symbol, market.price, market.price_range, self._moment(market, time_ns)
         )
         self._requote(market)
+        self._release_due_orders(market, time_ns)
+
+    def _refill(self, market: _Market, time_ns: int) -> None:
+        """Bring back at once, not only with the next step, what large orders have eaten."""
+        if self.exchange.books[market.rules.symbol].quote_count < QUOTE_LEVELS:
+            self._move(market, time_ns)
+            self._commit(time_ns)
+
+    def _release_due_orders(self, market: _Market, time_ns: int) -> None:
+        self.exchange.release_due_orders(self._moment(market, time_ns))
 
     def _requote(self, market: _Market) -> None:
         bids, asks = quotes_around(market.price, market.price_range, market.rules, market.profile)
@@ -424,6 +440,7 @@ class Venue:
             next_order_id=exchange.next_order_id,
             next_event_id=exchange.next_event_id,
             next_trade_ids=exchange.next_trade_ids,
+            next_prevented_match_id=exchange.next_prevented_match_id,
         )
 
     def _moment(self, market: _Market, time_ns: int) -> Moment:

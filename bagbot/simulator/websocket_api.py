@@ -307,6 +307,8 @@ def _wrapped(subscription_id: int, event: bytes) -> bytes:
 def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:
     """Return a refusal as the WebSocket API prints it."""
     body: messages.Message = {"code": error.code, "msg": error.message}
+    if error.data is not None:
+        body["data"] = error.data
     if error.retry_after_ms is not None:
         body["data"] = {
             "serverTime": now_ns // 1_000_000,
