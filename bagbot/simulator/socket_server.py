@@ -1,6 +1,7 @@
 """The simulator's WebSockets: the public streams and the WebSocket API, from handshake to end."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
@@ -62,7 +63,9 @@ class _Line:
             if message.type is WSMsgType.TEXT:
                 yield message.data
             elif message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
+                # Whoever is gone already needs no pong; the next read says so.
+                with contextlib.suppress(ConnectionError):
+                    await self._socket.pong(message.data)
             elif message.type is WSMsgType.PONG and bytes(message.data) in self._open_pings:
                 # A pong that repeats no ping of ours does not count.
                 self._open_pings.clear()
