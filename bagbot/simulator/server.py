@@ -25,8 +25,8 @@ from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
 from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
-from bagbot.simulator.exchange import Exchange
 from bagbot.simulator.faults import HIDDEN_BODY, Fault, FaultKind, FaultScript
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import (
     PROFILES,
     PriceSource,
@@ -566,7 +566,7 @@ def _build_venue(
                 price=None if state is None else state.prices[symbol],
             )
     return Venue(
-        Exchange(
+        ListExchange(
             symbols,
             maker_fee_ppm=settings.maker_fee_ppm,
             taker_fee_ppm=settings.taker_fee_ppm,

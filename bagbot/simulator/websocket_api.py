@@ -18,7 +18,8 @@ from bagbot.simulator.binance_wire import (
     read_json,
     read_websocket,
 )
-from bagbot.simulator.orders import OrderEvent
+from bagbot.simulator.order_list_messages import list_status
+from bagbot.simulator.orders import OrderEvent, OrderListEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
 from bagbot.simulator.venue import BalanceEvent
@@ -173,12 +174,14 @@ class UserStreams:
         """Forget a session."""
         del self._sessions[session]
 
-    def tell(self, event: OrderEvent | BalanceEvent, time_ns: int) -> None:
+    def tell(self, event: OrderEvent | OrderListEvent | BalanceEvent, time_ns: int) -> None:
         """Send one of the user's events."""
         if all(session.subscription_id is None for session in self._sessions):
             return
         if isinstance(event, OrderEvent):
             message = messages.execution_report(event, time_ns)
+        elif isinstance(event, OrderListEvent):
+            message = list_status(event, time_ns)
         else:
             message = messages.account_position(event, time_ns)
         encoded = msgspec.json.encode(message)
