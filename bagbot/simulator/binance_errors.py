@@ -189,10 +189,16 @@ INVALID_SYMBOL_STATUS = (-1122, "Invalid symbolStatus.")
 SYMBOL_STATUS_MISMATCH = (-1220, "The symbol's status does not match the requested symbolStatus.")
 INVALID_SYMBOL = (-1121, "Invalid symbol.")
 UNKNOWN_ORDER_ON_QUERY = (-2013, "Order does not exist.")
+# The text for lists is nowhere in Binance's documents.
+UNKNOWN_ORDER_LIST = (-2013, "Order list does not exist.")
 WRONG_CLIENT_ORDER_ID = (-2039, "Client order ID is not correct for this order ID.")
 
 # Filters are checked before the engine sees the order, except those that count what is open.
-_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS, Refusal.MAX_NUM_ALGO_ORDERS}
+_ENGINE_FILTERS = {
+    Refusal.MAX_NUM_ORDERS,
+    Refusal.MAX_NUM_ALGO_ORDERS,
+    Refusal.MAX_NUM_ORDER_LISTS,
+}
 
 
 def order_refused(refusal: Refusal) -> BinanceError:

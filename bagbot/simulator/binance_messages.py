@@ -72,8 +72,8 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "quoteCommissionPrecision": 8,
         "orderTypes": [kind.value for kind in OrderType],
         "icebergAllowed": False,
-        "ocoAllowed": False,
-        "otoAllowed": False,
+        "ocoAllowed": True,
+        "otoAllowed": True,
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": True,
@@ -139,10 +139,20 @@ def _filters(rules: SymbolRules) -> list[Message]:
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": rules.open_orders_max},
         {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": rules.open_stops_max},
+        {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": rules.open_lists_max},
     ]
 
 
 # Orders and executions.
+
+
+def placement(placed: Placement, response_type: str) -> Message:
+    """Return the reply to a new order in the form asked for: ACK, RESULT or FULL."""
+    if response_type == "ACK":
+        return order_ack(placed.order)
+    if response_type == "RESULT":
+        return order_result(placed.order)
+    return order_full(placed)
 
 
 def order_ack(order: Order) -> Message:
@@ -150,7 +160,7 @@ def order_ack(order: Order) -> Message:
     return {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
         "transactTime": printed_time(order.time_ns),
     }
@@ -164,9 +174,9 @@ def order_result(order: Order) -> Message:
     return result | _stop_fields(order) | _conditional(order)
 
 
-def order_full(placement: Placement) -> Message:
+def order_full(placed: Placement) -> Message:
     """Return the reply to a new order with its state and what it traded at once."""
-    result = order_result(placement.order)
+    result = order_result(placed.order)
     result["fills"] = [
         {
             "price": amount_text(execution.price),
@@ -175,10 +185,10 @@ def order_full(placement: Placement) -> Message:
             "commissionAsset": execution.commission_asset,
             "tradeId": execution.trade_id,
         }
-        for execution in placement.executions
+        for execution in placed.executions
     ]
-    if placement.prevented:
-        result["preventedMatches"] = [_prevented_match(match) for match in placement.prevented]
+    if placed.prevented:
+        result["preventedMatches"] = [_prevented_match(match) for match in placed.prevented]
     return result
 
 
@@ -201,7 +211,7 @@ def cancel_result(order: Order) -> Message:
         "symbol": order.symbol,
         "origClientOrderId": order.client_order_id,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.cancel_id,
         "transactTime": printed_time(order.update_time_ns),
         **_order_amounts(order),
@@ -215,7 +225,7 @@ def order_query(order: Order) -> Message:
     return {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
         "stopPrice": amount_text(order.stop_price),
@@ -277,7 +287,7 @@ def my_trade(execution: Execution) -> Message:
         "symbol": execution.symbol,
         "id": execution.trade_id,
         "orderId": execution.order_id,
-        "orderListId": -1,
+        "orderListId": execution.list_id,
         "price": amount_text(execution.price),
         "qty": amount_text(execution.quantity),
         "quoteQty": amount_text(execution.quote_quantity),
@@ -605,7 +615,7 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "p": amount_text(order.price),
         "P": amount_text(order.stop_price),
         "F": _NOTHING,
-        "g": -1,
+        "g": order.list_id,
         "C": order.client_order_id if is_cancel else "",
         "x": "NEW" if event.kind == "RELEASED" else event.kind,
         "X": event.status.value,

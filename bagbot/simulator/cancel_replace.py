@@ -75,9 +75,7 @@ def read_cancel_replace(parameters: Parameters, account_id: int) -> CancelReplac
     mode = parameters.mandatory("cancelReplaceMode")
     if mode not in _MODES:
         raise invalid_data("cancelReplaceMode")
-    limit_mode = parameters.optional("orderRateLimitExceededMode") or "DO_NOTHING"
-    if limit_mode not in _LIMIT_MODES:
-        raise invalid_data("orderRateLimitExceededMode")
+    limit_mode = parameters.choice_or("orderRateLimitExceededMode", _LIMIT_MODES, "DO_NOTHING")
     order = read_new_order(parameters, account_id)
     order_id, client_order_id = read_order_reference(
         parameters, "cancelOrderId", "cancelOrigClientOrderId"

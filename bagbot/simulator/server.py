@@ -21,9 +21,9 @@ from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
-from bagbot.simulator.exchange import Exchange
 from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import (
     PriceSource,
     RecordedBar,
@@ -380,7 +380,7 @@ def _build_venue(
                 price=None if state is None else state.prices.get(symbol),
             )
     return Venue(
-        Exchange(
+        ListExchange(
             symbols,
             maker_fee_ppm=settings.maker_fee_ppm,
             taker_fee_ppm=settings.taker_fee_ppm,

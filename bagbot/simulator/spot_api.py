@@ -17,6 +17,7 @@ from bagbot.simulator.binance_errors import (
     INVALID_INTERVAL,
     INVALID_SYMBOL_STATUS,
     SYMBOL_STATUS_MISMATCH,
+    UNKNOWN_ORDER_LIST,
     UNKNOWN_ORDER_ON_QUERY,
     WRONG_CLIENT_ORDER_ID,
     BinanceError,
@@ -35,8 +36,15 @@ from bagbot.simulator.binance_wire import (
     read_response_type,
 )
 from bagbot.simulator.cancel_replace import carry_out, read_cancel_replace
-from bagbot.simulator.exchange import Placement
 from bagbot.simulator.market_views import day_statistics, depth_snapshot
+from bagbot.simulator.order_list_messages import list_cancelled, list_placed, order_list
+from bagbot.simulator.order_list_parameters import (
+    read_list_response_type,
+    read_oco,
+    read_oto,
+    read_otoco,
+)
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     CancelOrder,
     CancelRefusedError,
@@ -359,6 +367,81 @@ class SpotApi:
 
         return action
 
+    def place_oco(self, parameters: Parameters) -> Action:
+        """Place two orders of which one ends the other."""
+        return self._place_list(read_oco(parameters, self.account_id), parameters)
+
+    def place_oto(self, parameters: Parameters) -> Action:
+        """Place an order and another that begins when it is filled."""
+        return self._place_list(read_oto(parameters, self.account_id), parameters)
+
+    def place_otoco(self, parameters: Parameters) -> Action:
+        """Place an order and a pair that begins when it is filled."""
+        return self._place_list(read_otoco(parameters, self.account_id), parameters)
+
+    def cancel_order_list(self, parameters: Parameters) -> Action:
+        """Cancel every order of a list."""
+        symbol = parameters.symbol()
+        list_id, client_list_id = read_order_reference(
+            parameters, "orderListId", "listClientOrderId"
+        )
+        cancel_id = parameters.client_order_id("newClientOrderId") or ""
+
+        def action(now_ns: int) -> object:
+            try:
+                cancelled = self.venue.cancel_list(
+                    self.account_id,
+                    symbol,
+                    now_ns,
+                    list_id=list_id,
+                    client_list_id=client_list_id,
+                    cancel_id=cancel_id,
+                )
+            except CancelRefusedError as error:
+                raise cancel_refused(error.refusal) from error
+            return list_cancelled(*cancelled)
+
+        return action
+
+    def query_order_list(self, parameters: Parameters) -> Action:
+        """Answer one order list."""
+        list_id, client_list_id = read_order_reference(
+            parameters, "orderListId", "origClientOrderId"
+        )
+
+        def action(_now_ns: int) -> object:
+            found = self.venue.store.order_list(
+                self.account_id, list_id=list_id, client_list_id=client_list_id
+            )
+            if found is None or client_list_id not in (None, found.client_list_id):
+                raise BinanceError(*UNKNOWN_ORDER_LIST)
+            return order_list(found)
+
+        return action
+
+    def open_order_lists(self, _parameters: Parameters) -> Action:
+        """Answer the open order lists."""
+        exchange = self.venue.exchange
+        return lambda _now_ns: [order_list(one) for one in exchange.open_lists(self.account_id)]
+
+    def all_order_lists(self, parameters: Parameters) -> Action:
+        """Answer the order lists, open and closed."""
+        from_id = parameters.integer("fromId")
+        start_ms, end_ms = _time_range(parameters)
+        limit = parameters.limit(500, 1_000)
+        if from_id is not None and not (start_ms is None and end_ms is None):
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
+        return lambda _now_ns: [
+            order_list(one)
+            for one in self.venue.store.order_lists(
+                self.account_id,
+                from_id=from_id,
+                start_ns=_first_ns(start_ms),
+                end_ns=_last_ns(end_ms),
+                limit=limit,
+            )
+        ]
+
     def query_order(self, parameters: Parameters) -> Action:
         """Answer one order."""
         symbol = parameters.symbol()
@@ -389,11 +472,20 @@ class SpotApi:
             orders = self.venue.exchange.open_orders(self.account_id, symbol)
             if not orders:
                 raise cancel_refused(Refusal.UNKNOWN_ORDER)
-            commands = [
-                CancelOrder(account_id=self.account_id, symbol=symbol, order_id=order.order_id)
-                for order in orders
-            ]
-            return [messages.cancel_result(self._cancel(each, now_ns)) for each in commands]
+            replies: list[object] = []
+            for order in orders:
+                if order.list_id < 0:
+                    command = CancelOrder(
+                        account_id=self.account_id, symbol=symbol, order_id=order.order_id
+                    )
+                    replies.append(messages.cancel_result(self._cancel(command, now_ns)))
+                elif order.is_open:
+                    # The first one of a list has taken the others with it.
+                    cancelled = self.venue.cancel_list(
+                        self.account_id, symbol, now_ns, list_id=order.list_id, client_list_id=None
+                    )
+                    replies.append(list_cancelled(*cancelled))
+            return replies
 
         return action
 
@@ -446,9 +538,21 @@ class SpotApi:
             )
         ]
 
+    def _place_list(self, command: PlaceOrderList, parameters: Parameters) -> Action:
+        response_type = read_list_response_type(parameters)
+
+        def action(now_ns: int) -> object:
+            try:
+                placement = self.venue.place_list(command, now_ns)
+            except OrderRefusedError as error:
+                raise order_refused(error.refusal) from error
+            return list_placed(placement, response_type)
+
+        return action
+
     def _place(self, command: PlaceOrder, response_type: str, now_ns: int) -> object:
         """Place an order and return the reply to it; raises OrderRefusedError."""
-        return _placement_reply(self.venue.place(command, now_ns), response_type)
+        return messages.placement(self.venue.place(command, now_ns), response_type)
 
     def _cancel(self, command: CancelOrder, now_ns: int) -> Order:
         try:
@@ -468,14 +572,6 @@ class SpotApi:
         if is_single:
             return lambda _now_ns: reply(wanted[0])
         return lambda _now_ns: [reply(name) for name in wanted]
-
-
-def _placement_reply(placement: Placement, response_type: str) -> object:
-    if response_type == "ACK":
-        return messages.order_ack(placement.order)
-    if response_type == "RESULT":
-        return messages.order_result(placement.order)
-    return messages.order_full(placement)
 
 
 def _is_trading_wanted(parameters: Parameters) -> bool:
@@ -564,6 +660,27 @@ _CANCEL_REPLACE = Endpoint(
     is_free_on_success=True,
     places_orders=True,
 )
+_PLACE_OCO, _PLACE_OTO, _PLACE_OTOCO = (
+    Endpoint(
+        place,
+        _always(1),
+        is_signed=True,
+        is_free_on_success=True,
+        places_orders=True,
+        order_count=order_count,
+    )
+    for place, order_count in (
+        (SpotApi.place_oco, 2),
+        (SpotApi.place_oto, 2),
+        (SpotApi.place_otoco, 3),
+    )
+)
+_CANCEL_ORDER_LIST = Endpoint(
+    SpotApi.cancel_order_list, _always(1), is_signed=True, is_free_on_success=True
+)
+_QUERY_ORDER_LIST = Endpoint(SpotApi.query_order_list, _always(4), is_signed=True)
+_OPEN_ORDER_LISTS = Endpoint(SpotApi.open_order_lists, _always(6), is_signed=True)
+_ALL_ORDER_LISTS = Endpoint(SpotApi.all_order_lists, _always(20), is_signed=True)
 _TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
 _QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
 _CANCEL_ORDER = Endpoint(SpotApi.cancel_order, _always(1), is_signed=True, is_free_on_success=True)
@@ -598,6 +715,13 @@ REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/api/v3/order"): _PLACE_ORDER,
     ("POST", "/api/v3/order/cancelReplace"): _CANCEL_REPLACE,
     ("POST", "/api/v3/order/test"): _TEST_ORDER,
+    ("POST", "/api/v3/orderList/oco"): _PLACE_OCO,
+    ("POST", "/api/v3/orderList/oto"): _PLACE_OTO,
+    ("POST", "/api/v3/orderList/otoco"): _PLACE_OTOCO,
+    ("DELETE", "/api/v3/orderList"): _CANCEL_ORDER_LIST,
+    ("GET", "/api/v3/orderList"): _QUERY_ORDER_LIST,
+    ("GET", "/api/v3/openOrderList"): _OPEN_ORDER_LISTS,
+    ("GET", "/api/v3/allOrderList"): _ALL_ORDER_LISTS,
     ("GET", "/api/v3/order"): _QUERY_ORDER,
     ("DELETE", "/api/v3/order"): _CANCEL_ORDER,
     ("GET", "/api/v3/openOrders"): _OPEN_ORDERS,
@@ -626,6 +750,13 @@ WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
     "order.place": _PLACE_ORDER,
     "order.cancelReplace": _CANCEL_REPLACE,
     "order.test": _TEST_ORDER,
+    "orderList.place.oco": _PLACE_OCO,
+    "orderList.place.oto": _PLACE_OTO,
+    "orderList.place.otoco": _PLACE_OTOCO,
+    "orderList.cancel": _CANCEL_ORDER_LIST,
+    "orderList.status": _QUERY_ORDER_LIST,
+    "openOrderLists.status": _OPEN_ORDER_LISTS,
+    "allOrderLists": _ALL_ORDER_LISTS,
     "order.status": _QUERY_ORDER,
     "order.cancel": _CANCEL_ORDER,
     "openOrders.status": _OPEN_ORDERS,

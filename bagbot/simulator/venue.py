@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.candles import Candle, CandleSeries
-from bagbot.simulator.exchange import Exchange, Moment, Placement
+from bagbot.simulator.exchange import Moment, Placement
+from bagbot.simulator.list_exchange import ListExchange, ListPlacement
 from bagbot.simulator.market import (
     PROFILES,
     QUOTE_LEVELS,
@@ -19,10 +20,13 @@ from bagbot.simulator.market import (
     PriceSource,
     quotes_around,
 )
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     CancelOrder,
     Order,
     OrderEvent,
+    OrderList,
+    OrderListEvent,
     PlaceOrder,
     TradePrint,
 )
@@ -63,7 +67,7 @@ class CandleEvent:
     candle: Candle
 
 
-VenueEvent = OrderEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
+VenueEvent = OrderEvent | OrderListEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Venue:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: ListExchange,
         sources: Mapping[str, PriceSource],
         store: Store,
         *,
@@ -173,6 +177,36 @@ class Venue:
         order = self.exchange.cancel(command, self._moment(market, time_ns))
         self._commit(time_ns)
         return order
+
+    def place_list(self, command: PlaceOrderList, time_ns: int) -> ListPlacement:
+        """Place an order list; raises OrderRefusedError."""
+        market = self._markets[command.symbol]
+        placement = self.exchange.place_list(command, self._moment(market, time_ns))
+        self._commit(time_ns)
+        self._refill(market, time_ns)
+        return placement
+
+    def cancel_list(
+        self,
+        account_id: int,
+        symbol: str,
+        time_ns: int,
+        *,
+        list_id: int | None,
+        client_list_id: str | None,
+        cancel_id: str = "",
+    ) -> tuple[OrderList, list[Order]]:
+        """Cancel an order list; raises CancelRefusedError."""
+        cancelled = self.exchange.cancel_list(
+            account_id,
+            symbol,
+            self._moment(self._markets[symbol], time_ns),
+            list_id=list_id,
+            client_list_id=client_list_id,
+            cancel_id=cancel_id,
+        )
+        self._commit(time_ns)
+        return cancelled
 
     def advance(self, time_ns: int) -> bool:
         """Play the market up to now; return False if there is more to catch up on."""
@@ -295,6 +329,7 @@ class Venue:
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids
         self.exchange.next_prevented_match_id = state.next_prevented_match_id
+        self.exchange.next_list_id = state.next_list_id
 
     def _prime(self) -> None:
         """Bring every market to its starting point; what it did until there is already done."""
@@ -305,6 +340,8 @@ class Venue:
                 market.candles.roll(point.time_ms)
                 self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
         # Only now: a stop must not be touched by what the market did before it was placed.
+        for order_list in self._store.open_lists():
+            self.exchange.restore_list(order_list)
         for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
             self.exchange.restore_order(order)
         for market in self._markets.values():
@@ -441,6 +478,7 @@ class Venue:
             next_event_id=exchange.next_event_id,
             next_trade_ids=exchange.next_trade_ids,
             next_prevented_match_id=exchange.next_prevented_match_id,
+            next_list_id=exchange.next_list_id,
         )
 
     def _moment(self, market: _Market, time_ns: int) -> Moment:

@@ -20,7 +20,8 @@ from bagbot.simulator.binance_wire import (
     read_json,
     read_websocket,
 )
-from bagbot.simulator.orders import OrderEvent
+from bagbot.simulator.order_list_messages import list_status
+from bagbot.simulator.orders import OrderEvent, OrderListEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
 from bagbot.simulator.stream_faults import USER_STREAM, EventGate
@@ -28,6 +29,7 @@ from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
 _SESSION_WEIGHT = 2
+UserEvent = OrderEvent | OrderListEvent | BalanceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class WebSocketSession:
         """Return whether this session has subscribed to an account's events."""
         return any(each.account_id == account_id for each in self._subscriptions.values())
 
-    def deliver(self, event: OrderEvent | BalanceEvent, encoded: bytes) -> None:
+    def deliver(self, event: UserEvent, encoded: bytes) -> None:
         """Send an event of an account that this session has subscribed to."""
         order = event.order if isinstance(event, OrderEvent) else None
         for subscription_id, subscription in self._subscriptions.items():
@@ -275,16 +277,12 @@ class UserStreams:
         """Forget a session."""
         del self._sessions[session]
 
-    def tell(self, event: OrderEvent | BalanceEvent, time_ns: int) -> None:
+    def tell(self, event: UserEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""
         listening = [each for each in self._sessions if each.listens_to(account_of(event))]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
-                if isinstance(event, OrderEvent):
-                    message = messages.execution_report(event, time_ns)
-                else:
-                    message = messages.account_position(event, time_ns)
-            encoded = msgspec.json.encode(message)
+                encoded = msgspec.json.encode(_message(event, time_ns))
             for session in listening:
                 if session.unit is unit:
                     session.deliver(event, encoded)
@@ -295,9 +293,21 @@ class UserStreams:
             session.tell_shutdown(time_ns)
 
 
-def account_of(event: OrderEvent | BalanceEvent) -> int:
+def account_of(event: UserEvent) -> int:
     """Return whose event this is."""
-    return event.order.account_id if isinstance(event, OrderEvent) else event.account_id
+    if isinstance(event, OrderEvent):
+        return event.order.account_id
+    if isinstance(event, OrderListEvent):
+        return event.order_list.account_id
+    return event.account_id
+
+
+def _message(event: UserEvent, time_ns: int) -> messages.Message:
+    if isinstance(event, OrderEvent):
+        return messages.execution_report(event, time_ns)
+    if isinstance(event, OrderListEvent):
+        return list_status(event, time_ns)
+    return messages.account_position(event, time_ns)
 
 
 def _wrapped(subscription_id: int, event: bytes) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bagbot.simulator.api_keys import HmacKey, KeyRing
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, read_http, signature_of
-from bagbot.simulator.exchange import Exchange
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import PROFILES, SyntheticMarket
 from bagbot.simulator.rate_limits import LimitSettings, RateLimits
 from bagbot.simulator.spot_api import REST_ENDPOINTS, SpotApi
@@ -30,7 +30,7 @@ def api():
         for symbol, rules in DEFAULT_SYMBOLS.items()
     }
     venue = Venue(
-        Exchange(DEFAULT_SYMBOLS),
+        ListExchange(DEFAULT_SYMBOLS),
         sources,
         store,
         clock=MarketClock(wire_start_ns=NOW_NS, market_start_ms=0, speed=1),
@@ -46,6 +46,9 @@ symbol symbols side type timeInForce quantity quoteOrderQty price newClientOrder
 origClientOrderId startTime endTime fromId interval recvWindow strategyId strategyType permissions
 newOrderRespType omitZeroBalances symbolStatus cancelRestrictions stopPrice icebergQty timeZone
 computeCommissionRates selfTradePreventionMode trailingDelta
+cancelReplaceMode cancelOrderId aboveType belowType abovePrice belowStopPrice workingType
+workingSide workingPrice workingQuantity pendingType pendingSide pendingQuantity orderListId
+listClientOrderId workingTimeInForce
 """
 VALUES = """
 BTCUSDT ETHBTC BUY SELL LIMIT MARKET LIMIT_MAKER STOP_LOSS GTC IOC FOK 1 0 0.01 50000 -1 1e5 NaN
