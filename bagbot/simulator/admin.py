@@ -12,7 +12,7 @@ from bagbot.simulator.amounts import amount_from_text, amount_text
 from bagbot.simulator.bar_venue import BarVenue, MarketOverError
 from bagbot.simulator.faults import Fault, FaultError, FaultScript, fault_from
 from bagbot.simulator.orders import Execution, Order
-from bagbot.simulator.venue import ACCOUNT, Venue
+from bagbot.simulator.venue import Venue
 
 REQUESTS_KEPT = 100_000
 _ROWS_MAX = 1_000_000
@@ -59,18 +59,10 @@ class Admin:
         match method, path:
             case "GET", "/admin/clock":
                 return self._clock(now_ns)
-            case "GET", "/admin/orders":
-                return [
-                    _order(order) for order in self._venue.store.orders(ACCOUNT, limit=_ROWS_MAX)
-                ]
-            case "GET", "/admin/trades":
-                rows = self._venue.store.executions(ACCOUNT, limit=_ROWS_MAX)
-                return [_execution(execution) for execution in rows]
-            case "GET", "/admin/balances":
-                return {
-                    asset: {"free": amount_text(held.free), "locked": amount_text(held.locked)}
-                    for asset, held in self._venue.exchange.balances[ACCOUNT].items()
-                }
+            case "GET", ("/admin/orders" | "/admin/trades" | "/admin/balances"):
+                return self._account_view(path, self._account_id(query))
+            case "GET", "/admin/accounts":
+                return self._venue.account_ids
             case "GET", "/admin/requests":
                 return list(self.requests)
             case "GET", "/admin/faults":
@@ -91,6 +83,26 @@ class Admin:
             case "POST", "/admin/step":
                 return self._step(now_ns)
         raise AdminError(404, f"there is no {method} {path}")
+
+    def _account_view(self, path: str, account_id: int) -> object:
+        if path == "/admin/orders":
+            orders = self._venue.store.orders(account_id, limit=_ROWS_MAX)
+            return [_order(order) for order in orders]
+        if path == "/admin/trades":
+            executions = self._venue.store.executions(account_id, limit=_ROWS_MAX)
+            return [_execution(execution) for execution in executions]
+        return {
+            asset: {"free": amount_text(held.free), "locked": amount_text(held.locked)}
+            for asset, held in self._venue.exchange.balances[account_id].items()
+        }
+
+    def _account_id(self, query: Mapping[str, str]) -> int:
+        """Return the account asked for, by default the first."""
+        account_ids = self._venue.account_ids
+        name = query.get("account", next(iter(account_ids)))
+        if name not in account_ids:
+            raise AdminError(400, f"there is no account {name!r}")
+        return account_ids[name]
 
     def _clock(self, now_ns: int) -> object:
         venue = self._venue

@@ -11,8 +11,10 @@ from bagbot.domain import fills
 from bagbot.simulator.amounts import quote_amount
 from bagbot.simulator.bar_matcher import BarEvent, BarMatcher
 from bagbot.simulator.book_matcher import Match, Plan
-from bagbot.simulator.exchange import Exchange, Moment
+from bagbot.simulator.exchange import Moment
+from bagbot.simulator.list_exchange import ListExchange, ListPlacement
 from bagbot.simulator.order_filters import check_filters_live
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
     Execution,
@@ -26,7 +28,7 @@ from bagbot.simulator.orders import (
 from bagbot.simulator.symbols import SymbolRules
 
 
-class BarExchange(Exchange):
+class BarExchange(ListExchange):
     """All accounts, on markets that are played bar by bar."""
 
     def __init__(self, symbols: Mapping[str, SymbolRules], costs: fills.Costs) -> None:
@@ -36,6 +38,10 @@ class BarExchange(Exchange):
         self._matchers = {
             symbol: BarMatcher(rules, costs) for symbol, rules in self.symbols.items()
         }
+
+    def place_list(self, command: PlaceOrderList, now: Moment) -> ListPlacement:
+        """Refuse it: which order of a list a bar reaches first is not judged by the rules yet."""
+        raise OrderRefusedError(Refusal.LISTS_UNSUPPORTED)
 
     def market_moves(
         self, symbol: str, price: int, price_range: tuple[int, int] | None, now: Moment

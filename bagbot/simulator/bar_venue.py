@@ -73,7 +73,7 @@ class BarVenue(Venue):
         store: Store,
         *,
         clock: MarketClock,
-        balances: Mapping[str, int],
+        accounts: Mapping[str, Mapping[str, int]],
         market_name: str,
     ) -> None:
         (self.symbol,) = exchange.symbols
@@ -85,7 +85,7 @@ class BarVenue(Venue):
             {self.symbol: series},
             store,
             clock=clock,
-            balances=balances,
+            accounts=accounts,
             market_name=market_name,
         )
 

@@ -40,6 +40,30 @@ def too_much_weight(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:
     )
 
 
+def too_many_requests(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:
+    """Return the answer to a request over the limit of requests, whatever they weigh."""
+    return BinanceError(
+        -1003,
+        f"Too many requests; current limit is {limit} raw requests per 5 MINUTE. "
+        "Please use WebSocket Streams for live updates to avoid polling the API.",
+        429,
+        {"Retry-After": _seconds_until(now_ms, until_ms)},
+        until_ms,
+    )
+
+
+def banned(*, now_ms: int, until_ms: int) -> BinanceError:
+    """Return the answer to everybody who went on after being told to wait."""
+    return BinanceError(
+        -1003,
+        f"Way too much request weight used; IP banned until {until_ms}. "
+        "Please use WebSocket Streams for live updates to avoid bans.",
+        418,
+        {"Retry-After": _seconds_until(now_ms, until_ms)},
+        until_ms,
+    )
+
+
 def too_many_orders(limit: int, window: str, *, now_ms: int, until_ms: int) -> BinanceError:
     """Return the answer to an order over the order limit of `window`, such as "10 SECOND"."""
     return BinanceError(
@@ -152,16 +176,29 @@ def unknown_key() -> BinanceError:
     return BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 
 
+def unauthorized() -> BinanceError:
+    """Return the answer to a session that may not do this, or not with this kind of key."""
+    return BinanceError(-1002, "You are not authorized to execute this request.", 401)
+
+
 INVALID_TIME_IN_FORCE = (-1115, "Invalid timeInForce.")
 INVALID_ORDER_TYPE = (-1116, "Invalid orderType.")
 INVALID_SIDE = (-1117, "Invalid side.")
 INVALID_INTERVAL = (-1120, "Invalid interval.")
+INVALID_SYMBOL_STATUS = (-1122, "Invalid symbolStatus.")
+SYMBOL_STATUS_MISMATCH = (-1220, "The symbol's status does not match the requested symbolStatus.")
 INVALID_SYMBOL = (-1121, "Invalid symbol.")
 UNKNOWN_ORDER_ON_QUERY = (-2013, "Order does not exist.")
+# The text for lists is nowhere in Binance's documents.
+UNKNOWN_ORDER_LIST = (-2013, "Order list does not exist.")
 WRONG_CLIENT_ORDER_ID = (-2039, "Client order ID is not correct for this order ID.")
 
 # Filters are checked before the engine sees the order, except those that count what is open.
-_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS, Refusal.MAX_NUM_ALGO_ORDERS}
+_ENGINE_FILTERS = {
+    Refusal.MAX_NUM_ORDERS,
+    Refusal.MAX_NUM_ALGO_ORDERS,
+    Refusal.MAX_NUM_ORDER_LISTS,
+}
 
 
 def order_refused(refusal: Refusal) -> BinanceError:

@@ -16,6 +16,7 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.symbols import SymbolRules
+from bagbot.simulator.time_unit import printed_time
 from bagbot.simulator.venue import BalanceEvent, BookEvent, DayStatistics
 
 Message = dict[str, object]
@@ -23,9 +24,19 @@ Message = dict[str, object]
 _NOTHING = "0.00000000"
 
 
-def milliseconds(time_ns: int) -> int:
-    """Return wire time in the unit of every message."""
-    return time_ns // 1_000_000
+def _printed_ms(time_ms: int) -> int:
+    return printed_time(time_ms * 1_000_000)
+
+
+def _last_moment_before(time_ms: int) -> int:
+    return _printed_ms(time_ms) - 1
+
+
+def percent_text(part: int, whole: int) -> str:
+    """Return `part` in percent of `whole`, with three decimals rounded towards minus infinity."""
+    thousandths = part * 100_000 // whole
+    sign, thousandths = ("-", -thousandths) if thousandths < 0 else ("", thousandths)
+    return f"{sign}{thousandths // 1_000}.{thousandths % 1_000:03d}"
 
 
 def _side(*, is_buy: bool) -> str:
@@ -41,7 +52,7 @@ def exchange_info(
     """Return the reply to exchangeInfo."""
     return {
         "timezone": "UTC",
-        "serverTime": milliseconds(time_ns),
+        "serverTime": printed_time(time_ns),
         "rateLimits": rate_limits,
         "exchangeFilters": [],
         "symbols": [_symbol_info(rules) for rules in symbols],
@@ -61,8 +72,8 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "quoteCommissionPrecision": 8,
         "orderTypes": [kind.value for kind in OrderType],
         "icebergAllowed": False,
-        "ocoAllowed": False,
-        "otoAllowed": False,
+        "ocoAllowed": True,
+        "otoAllowed": True,
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": True,
@@ -128,10 +139,20 @@ def _filters(rules: SymbolRules) -> list[Message]:
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": rules.open_orders_max},
         {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": rules.open_stops_max},
+        {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": rules.open_lists_max},
     ]
 
 
 # Orders and executions.
+
+
+def placement(placed: Placement, response_type: str) -> Message:
+    """Return the reply to a new order in the form asked for: ACK, RESULT or FULL."""
+    if response_type == "ACK":
+        return order_ack(placed.order)
+    if response_type == "RESULT":
+        return order_result(placed.order)
+    return order_full(placed)
 
 
 def order_ack(order: Order) -> Message:
@@ -139,9 +160,9 @@ def order_ack(order: Order) -> Message:
     return {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
-        "transactTime": milliseconds(order.time_ns),
+        "transactTime": printed_time(order.time_ns),
     }
 
 
@@ -153,9 +174,9 @@ def order_result(order: Order) -> Message:
     return result | _stop_fields(order) | _conditional(order)
 
 
-def order_full(placement: Placement) -> Message:
+def order_full(placed: Placement) -> Message:
     """Return the reply to a new order with its state and what it traded at once."""
-    result = order_result(placement.order)
+    result = order_result(placed.order)
     result["fills"] = [
         {
             "price": amount_text(execution.price),
@@ -164,10 +185,10 @@ def order_full(placement: Placement) -> Message:
             "commissionAsset": execution.commission_asset,
             "tradeId": execution.trade_id,
         }
-        for execution in placement.executions
+        for execution in placed.executions
     ]
-    if placement.prevented:
-        result["preventedMatches"] = [_prevented_match(match) for match in placement.prevented]
+    if placed.prevented:
+        result["preventedMatches"] = [_prevented_match(match) for match in placed.prevented]
     return result
 
 
@@ -190,9 +211,9 @@ def cancel_result(order: Order) -> Message:
         "symbol": order.symbol,
         "origClientOrderId": order.client_order_id,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.cancel_id,
-        "transactTime": milliseconds(order.update_time_ns),
+        "transactTime": printed_time(order.update_time_ns),
         **_order_amounts(order),
         "selfTradePreventionMode": order.prevention.value,
         **_stop_fields(order),
@@ -204,13 +225,13 @@ def order_query(order: Order) -> Message:
     return {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
         "stopPrice": amount_text(order.stop_price),
         "icebergQty": _NOTHING,
-        "time": milliseconds(order.time_ns),
-        "updateTime": milliseconds(order.update_time_ns),
+        "time": printed_time(order.time_ns),
+        "updateTime": printed_time(order.update_time_ns),
         "isWorking": order.is_working,
         "workingTime": _working_ms(order),
         "selfTradePreventionMode": order.prevention.value,
@@ -233,7 +254,7 @@ def _order_amounts(order: Order) -> Message:
 
 
 def _working_ms(order: Order) -> int:
-    return -1 if order.working_ns is None else milliseconds(order.working_ns)
+    return -1 if order.working_ns is None else printed_time(order.working_ns)
 
 
 def _stop_fields(order: Order) -> Message:
@@ -246,7 +267,7 @@ def _conditional(order: Order) -> Message:
     if order.trailing_delta:
         extra["trailingDelta"] = order.trailing_delta
         extra["trailingTime"] = (
-            milliseconds(order.trailing_time_ns) if order.trailing_extreme else -1
+            printed_time(order.trailing_time_ns) if order.trailing_extreme else -1
         )
     if order.strategy_id is not None:
         extra["strategyId"] = order.strategy_id
@@ -266,13 +287,13 @@ def my_trade(execution: Execution) -> Message:
         "symbol": execution.symbol,
         "id": execution.trade_id,
         "orderId": execution.order_id,
-        "orderListId": -1,
+        "orderListId": execution.list_id,
         "price": amount_text(execution.price),
         "qty": amount_text(execution.quantity),
         "quoteQty": amount_text(execution.quote_quantity),
         "commission": amount_text(execution.commission),
         "commissionAsset": execution.commission_asset,
-        "time": milliseconds(execution.time_ns),
+        "time": printed_time(execution.time_ns),
         "isBuyer": execution.is_buyer,
         "isMaker": execution.is_maker,
         "isBestMatch": True,
@@ -287,7 +308,8 @@ def account(
     *,
     maker_fee_ppm: int,
     taker_fee_ppm: int,
-    update_time_ms: int,
+    update_time_ns: int,
+    uid: int,
     omit_zero: bool,
 ) -> Message:
     """Return the reply to GET account."""
@@ -303,7 +325,7 @@ def account(
         "brokered": False,
         "requireSelfTradePrevention": False,
         "preventSor": False,
-        "updateTime": update_time_ms,
+        "updateTime": printed_time(update_time_ns),
         "accountType": "SPOT",
         "balances": [
             {"asset": asset, "free": amount_text(held.free), "locked": amount_text(held.locked)}
@@ -311,7 +333,7 @@ def account(
             if not omit_zero or held.free or held.locked
         ],
         "permissions": ["SPOT"],
-        "uid": 1,
+        "uid": uid,
     }
 
 
@@ -377,7 +399,7 @@ def public_trade(trade: TradePrint) -> Message:
         "price": amount_text(trade.price),
         "qty": amount_text(trade.quantity),
         "quoteQty": amount_text(trade.price * trade.quantity // ONE),
-        "time": milliseconds(trade.time_ns),
+        "time": printed_time(trade.time_ns),
         "isBuyerMaker": trade.buyer_is_maker,
         "isBestMatch": True,
     }
@@ -391,22 +413,22 @@ def aggregate_trade(trade: TradePrint) -> Message:
         "q": amount_text(trade.quantity),
         "f": trade.trade_id,
         "l": trade.trade_id,
-        "T": milliseconds(trade.time_ns),
+        "T": printed_time(trade.time_ns),
         "m": trade.buyer_is_maker,
         "M": True,
     }
 
 
-def kline_row(candle: Candle, interval: str) -> list[object]:
+def kline_row(candle: Candle, interval: str, zone_ms: int = 0) -> list[object]:
     """Return a candle, stamped in wire time, as GET klines shows it."""
     return [
-        candle.open_ms,
+        _printed_ms(candle.open_ms),
         amount_text(candle.open),
         amount_text(candle.high),
         amount_text(candle.low),
         amount_text(candle.close),
         amount_text(candle.volume),
-        interval_bounds(candle.open_ms, interval)[1] - 1,
+        _last_moment_before(interval_bounds(candle.open_ms, interval, zone_ms)[1]),
         amount_text(candle.quote_volume),
         candle.trade_count,
         amount_text(candle.taker_buy_volume),
@@ -444,8 +466,8 @@ def mini_statistics(symbol: str, day: DayStatistics, offset_ms: int) -> Message:
         "lastPrice": amount_text(candle.close),
         "volume": amount_text(candle.volume),
         "quoteVolume": amount_text(candle.quote_volume),
-        "openTime": day.opens_ms + offset_ms,
-        "closeTime": day.closes_ms + offset_ms,
+        "openTime": _printed_ms(day.opens_ms + offset_ms),
+        "closeTime": _printed_ms(day.closes_ms + offset_ms),
         "firstId": candle.first_trade_id,
         "lastId": candle.last_trade_id,
         "count": candle.trade_count,
@@ -464,13 +486,11 @@ def full_statistics(
     """Return the 24-hour statistics in their long form."""
     candle = day.candle
     change = candle.close - candle.open
-    percent = change * 100_000 // candle.open
-    sign, percent = ("-", -percent) if percent < 0 else ("", percent)
     average = candle.quote_volume * ONE // candle.volume if candle.volume else candle.close
     return {
         "symbol": symbol,
         "priceChange": amount_text(change),
-        "priceChangePercent": f"{sign}{percent // 1_000}.{percent % 1_000:03d}",
+        "priceChangePercent": percent_text(change, candle.open),
         "weightedAvgPrice": amount_text(average),
         "prevClosePrice": amount_text(day.previous_close),
         "lastQty": amount_text(last_quantity),
@@ -486,7 +506,7 @@ def full_statistics(
 
 def trade_event(trade: TradePrint) -> Message:
     """Return a `trade` event."""
-    time_ms = milliseconds(trade.time_ns)
+    time_ms = printed_time(trade.time_ns)
     return {
         "e": "trade",
         "E": time_ms,
@@ -504,7 +524,7 @@ def aggregate_trade_event(trade: TradePrint) -> Message:
     """Return an `aggTrade` event."""
     return {
         "e": "aggTrade",
-        "E": milliseconds(trade.time_ns),
+        "E": printed_time(trade.time_ns),
         "s": trade.symbol,
         **aggregate_trade(trade),
     }
@@ -529,7 +549,7 @@ def mini_ticker_event(symbol: str, day: DayStatistics, time_ns: int) -> Message:
     candle = day.candle
     return {
         "e": "24hrMiniTicker",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "c": amount_text(candle.close),
         "o": amount_text(candle.open),
@@ -541,16 +561,22 @@ def mini_ticker_event(symbol: str, day: DayStatistics, time_ns: int) -> Message:
 
 
 def kline_event(
-    symbol: str, interval: str, candle: Candle, time_ns: int, *, is_closed: bool
+    symbol: str,
+    interval: str,
+    candle: Candle,
+    time_ns: int,
+    *,
+    is_closed: bool,
+    zone_ms: int = 0,
 ) -> Message:
     """Return a kline event of a candle stamped in wire time."""
     return {
         "e": "kline",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": symbol,
         "k": {
-            "t": candle.open_ms,
-            "T": interval_bounds(candle.open_ms, interval)[1] - 1,
+            "t": _printed_ms(candle.open_ms),
+            "T": _last_moment_before(interval_bounds(candle.open_ms, interval, zone_ms)[1]),
             "s": symbol,
             "i": interval,
             "f": candle.first_trade_id,
@@ -579,7 +605,7 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
     is_cancel = event.status is OrderStatus.CANCELED
     report: Message = {
         "e": "executionReport",
-        "E": milliseconds(time_ns),
+        "E": printed_time(time_ns),
         "s": order.symbol,
         "c": order.cancel_id if is_cancel else order.client_order_id,
         "S": _side(is_buy=order.is_buy),
@@ -589,7 +615,7 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "p": amount_text(order.price),
         "P": amount_text(order.stop_price),
         "F": _NOTHING,
-        "g": -1,
+        "g": order.list_id,
         "C": order.client_order_id if is_cancel else "",
         "x": "NEW" if event.kind == "RELEASED" else event.kind,
         "X": event.status.value,
@@ -600,26 +626,26 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "L": amount_text(execution.price) if execution else _NOTHING,
         "n": amount_text(execution.commission) if execution else "0",
         "N": execution.commission_asset if execution else None,
-        "T": milliseconds(event.time_ns),
+        "T": printed_time(event.time_ns),
         "t": execution.trade_id if execution else -1,
         "I": event.event_id,
         "w": event.is_on_book,
         "m": execution.is_maker if execution else False,
         "M": execution is not None,
-        "O": milliseconds(order.time_ns),
+        "O": printed_time(order.time_ns),
         "Z": amount_text(event.executed_quote),
         "Y": amount_text(execution.quote_quantity) if execution else _NOTHING,
         "Q": amount_text(order.quote_quantity),
     }
     if event.working_ns is not None:
-        report["W"] = milliseconds(event.working_ns)
+        report["W"] = printed_time(event.working_ns)
     report["V"] = order.prevention.value
     if event.prevented_match is not None:
         report |= _prevention_fields(event, event.prevented_match)
     if order.trailing_delta:
         report["d"] = order.trailing_delta
         if order.trailing_extreme:
-            report["D"] = milliseconds(order.trailing_time_ns)
+            report["D"] = printed_time(order.trailing_time_ns)
     if order.strategy_id is not None:
         report["j"] = order.strategy_id
     if order.strategy_type is not None:
@@ -651,8 +677,8 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
     """Return an outboundAccountPosition of the assets that one command touched."""
     return {
         "e": "outboundAccountPosition",
-        "E": milliseconds(time_ns),
-        "u": milliseconds(event.time_ns),
+        "E": printed_time(time_ns),
+        "u": printed_time(event.time_ns),
         "B": [
             {"a": asset, "f": amount_text(free), "l": amount_text(locked)}
             for asset, free, locked in event.balances
@@ -660,14 +686,34 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
     }
 
 
+def session_state(
+    api_key: str | None,
+    *,
+    authorized_ns: int,
+    connected_ns: int,
+    time_ns: int,
+    wants_limits: bool,
+    is_subscribed: bool,
+) -> Message:
+    """Return who is logged on to a session of the WebSocket API, nobody without a key."""
+    return {
+        "apiKey": api_key,
+        "authorizedSince": None if api_key is None else printed_time(authorized_ns),
+        "connectedSince": printed_time(connected_ns),
+        "returnRateLimits": wants_limits,
+        "serverTime": printed_time(time_ns),
+        "userDataStream": is_subscribed,
+    }
+
+
 def stream_terminated(time_ns: int) -> Message:
     """Return the event that ends a user stream."""
-    return {"e": "eventStreamTerminated", "E": milliseconds(time_ns)}
+    return {"e": "eventStreamTerminated", "E": printed_time(time_ns)}
 
 
 def server_shutdown(time_ns: int) -> Message:
     """Return the event that announces the end of every stream."""
-    return {"e": "serverShutdown", "E": milliseconds(time_ns)}
+    return {"e": "serverShutdown", "E": printed_time(time_ns)}
 
 
 def is_interval(text: str) -> bool:

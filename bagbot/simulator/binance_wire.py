@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
@@ -54,6 +54,10 @@ _INTEGER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _SYMBOL = re.compile(r"(?:(?![a-z])[\w\-.]){1,50}")
 _CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}", re.ASCII)
 
+# A plus sign that was not percent-encoded has become a space.
+_TIME_ZONE = re.compile(r"([-+ ]?)([0-9]{1,2})(?::([0-5][0-9]))?", re.ASCII)
+_MINUTE_MS = 60_000
+
 _AUTHENTICATION = frozenset({"timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits"})
 _RECEIVE_WINDOW_DEFAULT = "5000"
 _RECEIVE_WINDOW_MAX_US = 60_000_000
@@ -61,6 +65,8 @@ _AHEAD_MAX_US = 1_000_000
 # A timestamp with more digits than this is in microseconds.
 _MILLISECONDS_MAX = 10**14
 
+SIDES = {"BUY": True, "SELL": False}
+RESPONSE_TYPES = ("ACK", "RESULT", "FULL")
 _ORDER_TYPES = {kind.value: kind for kind in OrderType}
 _TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
 _TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
@@ -245,6 +251,20 @@ class Parameters:
         value = self.integer(name)
         return value // 1_000 if value is not None and value > _MILLISECONDS_MAX else value
 
+    def time_zone_ms(self, name: str) -> int:
+        """Return how far a time zone such as "8", "-1:00" or "05:45" is ahead of UTC, or zero."""
+        value = self.optional(name)
+        if value is None:
+            return 0
+        match = _TIME_ZONE.fullmatch(value)
+        if match is None:
+            raise invalid_data(name)
+        minutes = int(match[2]) * 60 + int(match[3] or 0)
+        zone_ms = (-minutes if match[1] == "-" else minutes) * _MINUTE_MS
+        if not -12 * 60 * _MINUTE_MS <= zone_ms <= 14 * 60 * _MINUTE_MS:
+            raise invalid_data(name)
+        return zone_ms
+
     def limit(self, default: int, maximum: int) -> int:
         """Return how many rows are wanted; more than the maximum is cut to it."""
         value = self.integer("limit")
@@ -274,6 +294,15 @@ class Parameters:
             raise BinanceError(*error)
         return choices[value]
 
+    def choice_or(self, name: str, choices: Sequence[str], default: str) -> str:
+        """Return an optional text that must be one of the choices, or the default."""
+        value = self.optional(name)
+        if value is None:
+            return default
+        if value not in choices:
+            raise invalid_data(name)
+        return value
+
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a flag."""
         value = self.optional(name)
@@ -301,27 +330,60 @@ class Parameters:
 def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
     """Return the order that the parameters describe. Raises BinanceError."""
     symbol = parameters.symbol()
-    is_buy = parameters.choice("side", {"BUY": True, "SELL": False}, INVALID_SIDE)
+    is_buy = parameters.choice("side", SIDES, INVALID_SIDE)
     kind = parameters.choice("type", _ORDER_TYPES, INVALID_ORDER_TYPE)
-    _refuse_unsupported(parameters)
-    stop_price, trailing_delta = _read_stop(parameters, kind)
-    price = quantity = quote_quantity = 0
-    time_in_force = TimeInForce.GTC
+    quote_quantity = 0
     if kind is OrderType.MARKET:
-        parameters.forbid("timeInForce", "price")
         quantity, quote_quantity = _market_quantities(parameters)
     else:
         parameters.forbid("quoteOrderQty")
-        if kind in _TIMED_TYPES:
-            time_in_force = parameters.choice("timeInForce", _TIMES_IN_FORCE, INVALID_TIME_IN_FORCE)
-        else:
-            parameters.forbid("timeInForce")
         quantity = parameters.amount("quantity", error="Invalid quantity.")
-        if kind.has_limit:
-            price = parameters.amount("price", error="Invalid price.")
-        else:
-            parameters.forbid("price")
-    strategy_type = parameters.integer("strategyType")
+    return read_order(
+        parameters,
+        account_id,
+        symbol,
+        kind,
+        is_buy=is_buy,
+        quantity=quantity,
+        quote_quantity=quote_quantity,
+        prevention=read_prevention(parameters),
+    )
+
+
+def read_order(
+    parameters: Parameters,
+    account_id: int,
+    symbol: str,
+    kind: OrderType,
+    *,
+    is_buy: bool,
+    quantity: int,
+    prevention: Prevention,
+    quote_quantity: int = 0,
+    prefix: str = "",
+) -> PlaceOrder:
+    """Return an order of its own, or one of a list, whose parameters carry its `prefix`."""
+
+    def name(plain: str) -> str:
+        return prefix + plain[0].upper() + plain[1:] if prefix else plain
+
+    _refuse_iceberg(parameters, name("icebergQty"))
+    stop_price, trailing_delta = _read_stop(
+        parameters, kind, name("stopPrice"), name("trailingDelta")
+    )
+    price = 0
+    time_in_force = TimeInForce.GTC
+    if kind in _TIMED_TYPES:
+        time_in_force = parameters.choice(
+            name("timeInForce"), _TIMES_IN_FORCE, INVALID_TIME_IN_FORCE
+        )
+    else:
+        parameters.forbid(name("timeInForce"))
+    if kind.has_limit:
+        price = parameters.amount(name("price"), error="Invalid price.")
+    else:
+        parameters.forbid(name("price"))
+    strategy_type = parameters.integer(name("strategyType"))
     if strategy_type is not None and strategy_type < 1_000_000:
         raise BinanceError(-1134, "`strategyType` was less than 1000000.")
     return PlaceOrder(
@@ -335,21 +397,20 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
         quote_quantity=quote_quantity,
         stop_price=stop_price,
         trailing_delta=trailing_delta,
-        prevention=read_prevention(parameters),
-        client_order_id=parameters.client_order_id("newClientOrderId") or "",
-        strategy_id=parameters.integer("strategyId"),
+        prevention=prevention,
+        client_order_id=parameters.client_order_id(
+            name("clientOrderId") if prefix else "newClientOrderId"
+        )
+        or "",
+        strategy_id=parameters.integer(name("strategyId")),
         strategy_type=strategy_type,
     )
 
 
 def read_response_type(parameters: Parameters, kind: OrderType) -> str:
     """Return ACK, RESULT or FULL, with the default of the order's type."""
-    value = parameters.optional("newOrderRespType")
-    if value is None:
-        return "FULL" if kind in (OrderType.LIMIT, OrderType.MARKET) else "ACK"
-    if value not in ("ACK", "RESULT", "FULL"):
-        raise invalid_data("newOrderRespType")
-    return value
+    default = "FULL" if kind in (OrderType.LIMIT, OrderType.MARKET) else "ACK"
+    return parameters.choice_or("newOrderRespType", RESPONSE_TYPES, default)
 
 
 def read_cancel(parameters: Parameters, account_id: int) -> CancelOrder:
@@ -390,26 +451,28 @@ def read_order_reference(
     return order_id, client_order_id
 
 
-def _read_stop(parameters: Parameters, kind: OrderType) -> tuple[int, int]:
+def _read_stop(
+    parameters: Parameters, kind: OrderType, price_name: str, delta_name: str
+) -> tuple[int, int]:
     """Return the stop price and the trailing delta; zero for what was not sent."""
     if not kind.is_stop:
-        parameters.forbid("stopPrice", "trailingDelta")
+        parameters.forbid(price_name, delta_name)
         return 0, 0
     stop_price = 0
-    if parameters.optional("stopPrice") is not None:
-        stop_price = parameters.amount("stopPrice", error="Invalid stop price.")
-    trailing_delta = parameters.integer("trailingDelta")
+    if parameters.optional(price_name) is not None:
+        stop_price = parameters.amount(price_name, error="Invalid stop price.")
+    trailing_delta = parameters.integer(delta_name)
     if trailing_delta is None:
         if not stop_price:
-            raise either_missing("stopPrice", "trailingDelta")
+            raise either_missing(price_name, delta_name)
         return stop_price, 0
     if trailing_delta == 0:
-        raise invalid_data("trailingDelta")
+        raise invalid_data(delta_name)
     return stop_price, trailing_delta
 
 
-def _refuse_unsupported(parameters: Parameters) -> None:
-    if parameters.optional("icebergQty") is not None:
+def _refuse_iceberg(parameters: Parameters, name: str) -> None:
+    if parameters.optional(name) is not None:
         raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
 
 

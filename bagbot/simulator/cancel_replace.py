@@ -75,9 +75,7 @@ def read_cancel_replace(parameters: Parameters, account_id: int) -> CancelReplac
     mode = parameters.mandatory("cancelReplaceMode")
     if mode not in _MODES:
         raise invalid_data("cancelReplaceMode")
-    limit_mode = parameters.optional("orderRateLimitExceededMode") or "DO_NOTHING"
-    if limit_mode not in _LIMIT_MODES:
-        raise invalid_data("orderRateLimitExceededMode")
+    limit_mode = parameters.choice_or("orderRateLimitExceededMode", _LIMIT_MODES, "DO_NOTHING")
     order = read_new_order(parameters, account_id)
     order_id, client_order_id = read_order_reference(
         parameters, "cancelOrderId", "cancelOrigClientOrderId"
@@ -110,8 +108,9 @@ def carry_out(
 
     `placement_reply` places an order, raising OrderRefusedError, and returns the reply to it.
     """
-    now_ms = messages.milliseconds(now_ns)
-    over_limit = _over_limit(limits, now_ms)
+    now_ms = now_ns // 1_000_000
+    account_id = request.order.account_id
+    over_limit = _over_limit(limits, account_id, now_ms)
     if over_limit is not None and not request.cancels_over_limit:
         raise over_limit
     try:
@@ -120,7 +119,7 @@ def carry_out(
         raise order_refused(error.refusal) from error
     cancelled = _cancel(request.cancel, venue, now_ns)
     if not cancelled.is_success and request.stops_on_failure:
-        limits.order_accepted(now_ms)
+        limits.order_accepted(account_id, now_ms)
         placed = _Half("NOT_ATTEMPTED", None)
     elif over_limit is not None:
         placed = _Half("FAILURE", _refusal(over_limit))
@@ -141,9 +140,9 @@ def carry_out(
     raise BinanceError(-2022, "Order cancel-replace failed.", 429 if is_429 else 400, data=data)
 
 
-def _over_limit(limits: RateLimits, now_ms: int) -> BinanceError | None:
+def _over_limit(limits: RateLimits, account_id: int, now_ms: int) -> BinanceError | None:
     try:
-        limits.check_orders(now_ms, 1)
+        limits.check_orders(account_id, now_ms, 1)
     except BinanceError as error:
         return error
     return None

@@ -38,8 +38,14 @@ INTERVALS_MS = {
 _FIRST_MONDAY_MS = 4 * _DAY_MS
 
 
-def interval_bounds(time_ms: int, interval: str) -> tuple[int, int]:
-    """Return the open of the interval that `time_ms` is in, and of the one after it."""
+def interval_bounds(time_ms: int, interval: str, zone_ms: int = 0) -> tuple[int, int]:
+    """Return the open of the interval that `time_ms` is in, and of the one after it.
+
+    Days begin at midnight `zone_ms` ahead of UTC; the times themselves are always UTC.
+    """
+    if zone_ms:
+        opens_ms, next_ms = interval_bounds(time_ms + zone_ms, interval)
+        return opens_ms - zone_ms, next_ms - zone_ms
     if interval == "1M":
         moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
         opens = datetime(moment.year, moment.month, 1, tzinfo=UTC)
@@ -190,6 +196,7 @@ class CandleSeries:
         start_ms: int | None,
         end_ms: int | None,
         limit: int,
+        zone_ms: int = 0,
     ) -> list[Candle]:
         """Return candles of `interval` in wire time, oldest first.
 
@@ -207,7 +214,7 @@ class CandleSeries:
             first_ms = last_ms - limit * span
         result: list[Candle] = []
         for candle in self.since(first_ms - offset_ms - INTERVALS_MS[interval] * 2):
-            opens_ms, _ = interval_bounds(candle.open_ms + offset_ms, interval)
+            opens_ms, _ = interval_bounds(candle.open_ms + offset_ms, interval, zone_ms)
             if opens_ms < first_ms and start_ms is not None:
                 continue
             if end_ms is not None and opens_ms > end_ms:

@@ -19,7 +19,7 @@ and meets one of its own account expires unfilled, and changes nothing.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bagbot.simulator.amounts import (
@@ -50,7 +50,13 @@ from bagbot.simulator.orders import (
 from bagbot.simulator.stop_orders import StopBook, is_touched
 from bagbot.simulator.symbols import SymbolRules
 
-_REJECT_REASONS = {Refusal.INSUFFICIENT_BALANCE: "INSUFFICIENT_BALANCES"}
+# Why an order that was accepted earlier may not go live, as its last event tells it.
+REJECT_REASONS = {
+    Refusal.INSUFFICIENT_BALANCE: "INSUFFICIENT_BALANCES",
+    Refusal.WOULD_TRIGGER: "STOP_PRICE_WOULD_TRIGGER_IMMEDIATELY",
+    Refusal.WOULD_TAKE: "WOULD_MATCH_IMMEDIATELY",
+    Refusal.OCO_PRICES: "OCO_BAD_PRICES",
+}
 
 
 @dataclass(slots=True)
@@ -134,7 +140,7 @@ class Exchange:
         self._index(order)
         if order.is_working:
             self.books[order.symbol].rest(order)
-        else:
+        elif order.status is not OrderStatus.PENDING_NEW:
             self._stops[order.symbol].add(order, self.last_prices.get(order.symbol))
 
     def open_order(self, order_id: int) -> Order | None:
@@ -176,7 +182,7 @@ class Exchange:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
         check_filters(command, rules, self.reference_prices.get(command.symbol))
-        self._check_open_counts(command, rules)
+        self._check_open_counts(command)
 
     def check(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if `place` would refuse the order now."""
@@ -205,10 +211,7 @@ class Exchange:
         order = self._find_open(command)
         if command.restriction not in (None, order.status):
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
-        order.cancel_id = command.cancel_id or f"simcancel{self.next_event_id:012d}"
-        self._take_off(order)
-        self._close(order, OrderStatus.CANCELED, now)
-        self._emit("CANCELED", order, now, is_on_book=False)
+        self._cancel(order, command.cancel_id, now)
         return order
 
     def release_due_orders(self, now: Moment) -> None:
@@ -278,14 +281,19 @@ class Exchange:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
 
-    def _check_open_counts(self, command: PlaceOrder, rules: SymbolRules) -> None:
-        if command.type is OrderType.MARKET:
-            return
-        key = (command.account_id, command.symbol)
-        stop_count = self._open_counts.get((*key, True), 0)
-        if self._open_counts.get((*key, False), 0) + stop_count >= rules.open_orders_max:
+    def _check_open_counts(self, command: PlaceOrder) -> None:
+        if command.type is not OrderType.MARKET:
+            self._check_room(command.account_id, command.symbol, [command.type])
+
+    def _check_room(self, account_id: int, symbol: str, kinds: Sequence[OrderType]) -> None:
+        """Raise OrderRefusedError if so many more would be too many open orders."""
+        rules = self.symbols[symbol]
+        new_stop_count = sum(kind.is_stop for kind in kinds)
+        stop_count = self._open_counts.get((account_id, symbol, True), 0)
+        count = self._open_counts.get((account_id, symbol, False), 0) + stop_count
+        if count + len(kinds) > rules.open_orders_max:
             raise OrderRefusedError(Refusal.MAX_NUM_ORDERS)
-        if command.type.is_stop and stop_count >= rules.open_stops_max:
+        if new_stop_count and stop_count + new_stop_count > rules.open_stops_max:
             raise OrderRefusedError(Refusal.MAX_NUM_ALGO_ORDERS)
 
     def _plan_stop(self, command: PlaceOrder) -> Plan:
@@ -328,7 +336,9 @@ class Exchange:
 
     # Carrying an order out.
 
-    def _accept(self, command: PlaceOrder, plan: Plan, lock: int, now: Moment) -> Order:
+    def _accept(
+        self, command: PlaceOrder, plan: Plan, lock: int, now: Moment, *, list_id: int = -1
+    ) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
         prevented = sum(match.taker_prevented for match in plan.matches)
         quantity = command.quantity or _planned(plan) + prevented + plan.missing
@@ -353,6 +363,7 @@ class Exchange:
             stop_price=command.stop_price,
             trailing_delta=command.trailing_delta,
             prevention=command.prevention,
+            list_id=list_id,
             is_working=not command.type.is_stop,
         )
         self.next_order_id += 1
@@ -364,10 +375,12 @@ class Exchange:
 
     def _release(self, order: Order, now: Moment) -> None:
         """Turn a touched stop into the market or limit order it has been waiting to be."""
+        if order.list_id >= 0:
+            self._leg_starts(order, now)
         try:
             plan = self._plan_released(order)
         except OrderRefusedError as error:
-            reason = _REJECT_REASONS.get(error.refusal, "NONE")
+            reason = REJECT_REASONS.get(error.refusal, "NONE")
             self._expire(order, ExpiryReason.REJECTED, now, reject_reason=reason)
             return
         order.is_working = True
@@ -386,6 +399,8 @@ class Exchange:
             quantity=order.quantity,
             owner=Owner(order.account_id, order.prevention),
         )
+        if order.type is OrderType.LIMIT_MAKER and plan.matches:
+            raise OrderRefusedError(Refusal.WOULD_TAKE)
         if order.time_in_force is TimeInForce.FOK and _planned(plan) < order.quantity:
             return Plan([], order.quantity)
         if order.is_buy and limit is None:
@@ -432,6 +447,18 @@ class Exchange:
         self._close(order, OrderStatus.EXPIRED, now)
         self._emit("EXPIRED", order, now, is_on_book=False, reject_reason=reject_reason)
 
+    def _cancel(self, order: Order, cancel_id: str, now: Moment) -> None:
+        order.cancel_id = cancel_id or f"simcancel{self.next_event_id:012d}"
+        self._take_off(order)
+        self._close(order, OrderStatus.CANCELED, now)
+        self._emit("CANCELED", order, now, is_on_book=False)
+
+    def _leg_starts(self, order: Order, now: Moment) -> None:
+        """Do what the first trade of an order in a list brings; see ListExchange."""
+
+    def _leg_ended(self, order: Order, now: Moment) -> None:
+        """Do what the end of an order in a list brings; see ListExchange."""
+
     def _take_off(self, order: Order) -> None:
         """Remove an open order from where it rests or waits."""
         if order.is_working:
@@ -450,6 +477,8 @@ class Exchange:
     def _trade(self, match: Match, taker: Order | None, now: Moment) -> list[Execution]:
         """Carry out one match; the market itself is the taker when `taker` is None."""
         maker = match.maker
+        if maker.list_id >= 0:
+            self._leg_starts(maker, now)
         self.books[maker.symbol].take(maker, match.quantity)
         if taker is not None:
             taker.remaining -= match.quantity
@@ -484,6 +513,8 @@ class Exchange:
         )
         self.next_prevented_match_id += 1
         if match.maker_prevented:
+            if maker.list_id >= 0:
+                self._leg_starts(maker, now)
             self.books[maker.symbol].take(maker, match.maker_prevented)
             self._changes.books[maker.symbol] = None
             self._lose(maker, match.maker_prevented, prevented, now)
@@ -552,6 +583,7 @@ class Exchange:
             commission_asset=received_asset,
             time_ns=now.time_ns,
             market_time_ms=now.market_time_ms,
+            list_id=order.list_id,
         )
         self._changes.executions.append(execution)
         if order.remaining == 0:
@@ -621,6 +653,8 @@ class Exchange:
             )
         )
         self.next_event_id += 1
+        if order.list_id >= 0 and not order.is_open:
+            self._leg_ended(order, now)
 
     def _find_open(self, command: CancelOrder) -> Order:
         if command.order_id is not None:

@@ -1,7 +1,7 @@
-"""A script of faults: which requests go wrong, how often, and in what way.
+"""A script of faults: which requests and events go wrong, how often, and in what way.
 
-Pure: it only says what should happen to a request; the server does it. The first fault that
-matches a request is used up by one.
+Pure: it only says what should happen to a request or an event; the server does it. The first
+fault that matches is used up by one.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class FaultKind(StrEnum):
-    """What happens to a request."""
+    """What happens to a request, or to an event on its way to one connection."""
 
     DELAY_ANSWER = "delay_answer"  # carried out at once, answered after delay_s
     DELAY_BEFORE = "delay_before"  # carried out after delay_s
@@ -19,18 +19,40 @@ class FaultKind(StrEnum):
     ANSWER = "answer"  # carried out, answered with `status` and `body`
     REFUSE = "refuse"  # not carried out, answered with `status` and `body`
     HIDE = "hide"  # an order that exists is answered with -2013
+    CUT = "cut"  # instead of the event the connection is cut, without a closing handshake
+    HALF_OPEN = "half_open"  # from this event on the connection gets pings, but no event
+    DROP = "drop"  # the event is not sent
+    DUPLICATE = "duplicate"  # the event is sent twice
+    DELAY = "delay"  # the event, and what comes after it, is sent delay_s later
+    REORDER = "reorder"  # the event is sent after the connection's next one
 
 
 class FaultError(Exception):
     """A fault is described wrongly."""
 
 
+STREAM = "STREAM"
+"""The `method` of an event. Its `path` is "user", or the name of a public stream."""
+
+_STREAM_KINDS = frozenset(
+    {
+        FaultKind.CUT,
+        FaultKind.HALF_OPEN,
+        FaultKind.DROP,
+        FaultKind.DUPLICATE,
+        FaultKind.DELAY,
+        FaultKind.REORDER,
+    }
+)
 _ORDER_QUERIES = (("GET", "/api/v3/order"), ("WS", "order.status"))
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One line of the script. On the WebSocket API `method` is "WS" and `path` its method."""
+    """One line of the script. On the WebSocket API `method` is "WS" and `path` its method.
+
+    It passes over the first `after` requests or events it fits, then concerns `count` of them.
+    """
 
     kind: FaultKind
     method: str | None = None
@@ -38,6 +60,7 @@ class Fault:
     symbol: str | None = None
     client_order_id: str | None = None
     count: int = 1
+    after: int = 0
     delay_s: float = 0.0
     status: int = 503
     body: Mapping[str, object] = field(default_factory=dict)
@@ -46,7 +69,9 @@ class Fault:
     def matches(
         self, method: str, path: str, symbol: str | None, client_order_id: str | None
     ) -> bool:
-        """Return whether the fault applies to a request; what it leaves open fits all."""
+        """Return whether the fault applies to a request or event; what it leaves open fits all."""
+        if (self.kind in _STREAM_KINDS) is not (method == STREAM):
+            return False
         if self.kind is FaultKind.HIDE and (method, path) not in _ORDER_QUERIES:
             return False
         return (
@@ -80,13 +105,17 @@ def fault_from(description: Mapping[str, object]) -> Fault:
         kind = FaultKind(str(description.get("kind")))
     except ValueError as error:
         raise FaultError(f"kind must be one of: {', '.join(FaultKind)}") from error
+    method = _text(description, "method")
+    if method is not None and (kind in _STREAM_KINDS) is not (method == STREAM):
+        raise FaultError(f"{kind} does not happen to {method}: events are {STREAM}")
     return Fault(
         kind=kind,
-        method=_text(description, "method"),
+        method=method,
         path=_text(description, "path"),
         symbol=_text(description, "symbol"),
         client_order_id=_text(description, "client_order_id"),
         count=_whole(description, "count", 1, 1, 10**9),
+        after=_whole(description, "after", 0, 0, 10**9),
         delay_s=_seconds(description),
         status=_whole(description, "status", 503, 200, 599),
         body=_body(description, kind),
@@ -115,9 +144,12 @@ class FaultScript:
     def take(
         self, method: str, path: str, symbol: str | None, client_order_id: str | None
     ) -> Fault | None:
-        """Return what happens to this request, and count it."""
+        """Return what happens to this request or event, and count it."""
         for fault in self._faults:
             if fault.matches(method, path, symbol, client_order_id):
+                if fault.after:
+                    fault.after -= 1
+                    continue
                 fault.count -= 1
                 if fault.count == 0:
                     self._faults.remove(fault)

@@ -1,39 +1,79 @@
 """The public streams: who listens to what, and what they are sent."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from bagbot.simulator import binance_messages as messages
+from bagbot.simulator import stream_messages
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import JsonNumber, read_json
-from bagbot.simulator.candles import Candle, interval_bounds
+from bagbot.simulator.candles import INTERVALS_MS, Candle, interval_bounds
+from bagbot.simulator.depth_feed import DepthFeed
+from bagbot.simulator.market_views import day_statistics, depth_snapshot
 from bagbot.simulator.orders import TradePrint
 from bagbot.simulator.sockets import SocketSender
+from bagbot.simulator.stream_faults import EventGate
+from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BookEvent, CandleEvent, Venue
 
 STREAMS_MAX = 1_024
 """Streams one connection may listen to."""
 
-_KLINE = re.compile(r"([a-z0-9]+)@kline_(1[smhdwM]|3[md]|5m|15m|30m|[2468]h|12h)")
+_KLINE = re.compile(
+    r"[a-z0-9]+@kline_(1[smhdwM]|3[md]|5m|15m|30m|[2468]h|12h)(@\+08:00)?", re.ASCII
+)
+_EIGHT_HOURS_MS = 8 * 60 * 60 * 1_000
+_DEPTH = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(@100ms|@1000ms)?", re.ASCII)
+_FAST = "@100ms"
+_WINDOWS = ("1h", "4h", "1d")
 _ID_TEXT = re.compile(r"[A-Za-z0-9_-]{0,36}")
 _ALL_MINI_TICKERS = "!miniTicker@arr"
+_SHUTDOWN = "!serverShutdown"
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+
+
+class _KlineStream(NamedTuple):
+    """A kline stream that somebody listens to."""
+
+    name: str
+    interval: str
+    zone_ms: int
 
 
 class StreamConnection:
     """One listener and the streams it wants."""
 
-    def __init__(self, hub: "StreamHub", sender: SocketSender, *, is_combined: bool) -> None:
+    def __init__(
+        self,
+        hub: "StreamHub",
+        sender: SocketSender,
+        gate: EventGate,
+        *,
+        is_combined: bool,
+        unit: TimeUnit = TimeUnit.MILLISECOND,
+    ) -> None:
         self._hub = hub
         self._sender = sender
+        self._gate = gate
         self.is_combined = is_combined
+        self.unit = unit
         self.streams: dict[str, None] = {}
+        hub.connections[self] = None
 
-    def deliver(self, raw: bytes, combined: bytes) -> None:
+    def deliver(self, stream: str, raw: bytes, combined: bytes) -> None:
         """Send an event in the form this connection wants."""
-        self._sender.send(combined if self.is_combined else raw)
+        symbol = stream.partition("@")[0].upper()
+        self._gate.pass_on(combined if self.is_combined else raw, path=stream, symbol=symbol)
+
+    def tell_shutdown(self, time_ns: int) -> None:
+        """Announce that the connection is about to end."""
+        with printed_in(self.unit):
+            raw = msgspec.json.encode(messages.server_shutdown(time_ns))
+        self._sender.send(_combined(_SHUTDOWN, raw) if self.is_combined else raw)
 
     def listen(self, streams: Iterable[str]) -> None:
         """Add streams; unknown names are accepted, as on Binance, and never send anything."""
@@ -58,6 +98,7 @@ class StreamConnection:
         for stream in self.streams:
             self._hub.remove(stream, self)
         self.streams.clear()
+        del self._hub.connections[self]
 
     def _send(self, message: messages.Message) -> None:
         self._sender.send(msgspec.json.encode(message))
@@ -112,17 +153,25 @@ class StreamConnection:
 
 
 class StreamHub:
-    """All listeners by stream. An event is encoded once, and only if somebody listens."""
+    """All listeners by stream. An event is built and encoded only if somebody listens."""
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
+        self.connections: dict[StreamConnection, None] = {}
         self._listeners: dict[str, dict[StreamConnection, None]] = {}
         # Bars of longer intervals that have begun and whose end has not been told yet.
         self._begun: dict[str, int] = {}
+        self._depth_feeds: dict[str, DepthFeed] = {}
 
     def add(self, stream: str, connection: StreamConnection) -> None:
         """Register a listener."""
         self._listeners.setdefault(stream, {})[connection] = None
+        match = _DEPTH.fullmatch(stream)
+        if match is None or match[2] is not None or stream in self._depth_feeds:
+            return
+        symbol = match[1].upper()
+        if symbol in self._venue.exchange.symbols:
+            self._depth_feeds[stream] = DepthFeed(self._venue, symbol)
 
     def remove(self, stream: str, connection: StreamConnection) -> None:
         """Forget a listener."""
@@ -131,99 +180,170 @@ class StreamHub:
         if not listeners:
             del self._listeners[stream]
             self._begun.pop(stream, None)
+            self._depth_feeds.pop(stream, None)
 
     def tell_trade(self, trade: TradePrint) -> None:
         """Send a public trade to those who listen."""
         name = trade.symbol.lower()
-        if f"{name}@trade" in self._listeners:
-            self._publish(f"{name}@trade", messages.trade_event(trade))
-        if f"{name}@aggTrade" in self._listeners:
-            self._publish(f"{name}@aggTrade", messages.aggregate_trade_event(trade))
+        self._publish(f"{name}@trade", lambda: messages.trade_event(trade))
+        self._publish(f"{name}@aggTrade", lambda: messages.aggregate_trade_event(trade))
 
     def tell_book(self, book: BookEvent) -> None:
         """Send the top of a book to those who listen."""
         stream = f"{book.symbol.lower()}@bookTicker"
-        if stream in self._listeners:
-            self._publish(stream, messages.book_ticker_event(book))
+        self._publish(stream, lambda: messages.book_ticker_event(book))
+
+    def observe_books(self) -> None:
+        """Note what has changed in the books whose depth somebody listens to."""
+        for feed in self._depth_feeds.values():
+            feed.observe()
 
     def tell_candle(self, event: CandleEvent, time_ns: int) -> None:
         """Send the bars that have ended with this base candle."""
         series = self._venue.candles(event.symbol)
         opens_ms = event.candle.open_ms + self._venue.offset_ms
-        for stream, interval in self._kline_streams(event.symbol):
-            bar_ms, next_bar_ms = interval_bounds(opens_ms, interval)
-            begun_ms = self._begun.pop(stream, bar_ms)
+        for stream in self._kline_streams(event.symbol):
+            bar_ms, next_bar_ms = interval_bounds(opens_ms, stream.interval, stream.zone_ms)
+            begun_ms = self._begun.pop(stream.name, bar_ms)
             if begun_ms != bar_ms:
                 # The last base candles of that bar were missing from the record.
-                self._publish_kline(stream, event.symbol, interval, begun_ms, time_ns)
+                self._publish_kline(stream, event.symbol, begun_ms, time_ns)
             if opens_ms + series.base_ms >= next_bar_ms:
-                self._publish_kline(stream, event.symbol, interval, bar_ms, time_ns)
+                self._publish_kline(stream, event.symbol, bar_ms, time_ns)
             else:
-                self._begun[stream] = bar_ms
+                self._begun[stream.name] = bar_ms
 
     def tick(self, time_ns: int) -> None:
-        """Send what is sent once per second: bars in the making and tickers."""
+        """Send what is sent once per second: bars in the making, statistics and slow depth."""
         for symbol in self._venue.exchange.symbols:
-            name = symbol.lower()
             if self._venue.candles(symbol).is_building:
-                for stream, interval in self._kline_streams(symbol):
-                    self._publish_running_kline(stream, symbol, interval, time_ns)
-            if f"{name}@miniTicker" in self._listeners:
-                day = self._venue.day(symbol)
-                event = messages.mini_ticker_event(symbol, day, time_ns)
-                self._publish(f"{name}@miniTicker", event)
-        if _ALL_MINI_TICKERS in self._listeners:
-            self._publish(
-                _ALL_MINI_TICKERS,
-                [
-                    messages.mini_ticker_event(symbol, self._venue.day(symbol), time_ns)
-                    for symbol in self._venue.exchange.symbols
-                ],
-            )
+                for stream in self._kline_streams(symbol):
+                    self._publish_running_kline(stream, symbol, time_ns)
+            self._publish_statistics(symbol, time_ns)
+        self._publish_for_all(_ALL_MINI_TICKERS, self._mini_ticker, time_ns)
+        for window in _WINDOWS:
+            self._publish_for_all(f"!ticker_{window}@arr", self._window_ticker(window), time_ns)
+        self._publish_depth(time_ns, is_fast=False)
+
+    def tick_fast(self, time_ns: int) -> None:
+        """Send what is sent ten times per second: fast depth."""
+        self._publish_depth(time_ns, is_fast=True)
 
     def tell_shutdown(self, time_ns: int) -> None:
-        """Announce the end to every listener."""
-        connections = {
-            connection: None for listeners in self._listeners.values() for connection in listeners
-        }
-        raw = msgspec.json.encode(messages.server_shutdown(time_ns))
-        for connection in connections:
-            connection.deliver(raw, _combined("!serverShutdown", raw))
+        """Announce the end to every connection."""
+        for connection in self.connections:
+            connection.tell_shutdown(time_ns)
 
-    def _kline_streams(self, symbol: str) -> list[tuple[str, str]]:
+    def _publish_statistics(self, symbol: str, time_ns: int) -> None:
+        name = symbol.lower()
+        self._publish(f"{name}@miniTicker", lambda: self._mini_ticker(symbol, time_ns))
+        self._publish(f"{name}@ticker", lambda: self._day_ticker(symbol, time_ns))
+        self._publish(f"{name}@avgPrice", lambda: self._average_price(symbol, time_ns))
+        for window in _WINDOWS:
+            build = self._window_ticker(window)
+            self._publish(f"{name}@ticker_{window}", partial(build, symbol, time_ns))
+
+    def _mini_ticker(self, symbol: str, time_ns: int) -> messages.Message:
+        return messages.mini_ticker_event(symbol, self._venue.day(symbol), time_ns)
+
+    def _day_ticker(self, symbol: str, time_ns: int) -> messages.Message:
+        return stream_messages.ticker_event(symbol, day_statistics(self._venue, symbol), time_ns)
+
+    def _average_price(self, symbol: str, time_ns: int) -> messages.Message:
+        venue = self._venue
+        return stream_messages.average_price_event(
+            symbol,
+            venue.exchange.symbols[symbol].average_price_minutes,
+            venue.average_price(symbol),
+            venue.last_trade(symbol),
+            time_ns,
+        )
+
+    def _window_ticker(self, window: str) -> Callable[[str, int], messages.Message]:
+        def build(symbol: str, time_ns: int) -> messages.Message:
+            statistics = self._venue.day(symbol, INTERVALS_MS[window])
+            return stream_messages.window_ticker_event(
+                symbol, window, statistics, self._venue.offset_ms, time_ns
+            )
+
+        return build
+
+    def _publish_for_all(
+        self, stream: str, build: Callable[[str, int], messages.Message], time_ns: int
+    ) -> None:
+        symbols = self._venue.exchange.symbols
+        self._publish(stream, lambda: [build(symbol, time_ns) for symbol in symbols])
+
+    def _publish_depth(self, time_ns: int, *, is_fast: bool) -> None:
+        for stream in list(self._listeners):
+            match = _DEPTH.fullmatch(stream)
+            if match is None or (match[3] == _FAST) is not is_fast:
+                continue
+            symbol = match[1].upper()
+            feed = self._depth_feeds.get(stream)
+            if feed is not None and feed.has_news():
+                self._publish(stream, partial(feed.event, time_ns))
+                feed.sent()
+            elif match[2] is not None and symbol in self._venue.exchange.books:
+                levels = int(match[2])
+                self._publish(stream, partial(depth_snapshot, self._venue, symbol, levels))
+
+    def _kline_streams(self, symbol: str) -> list[_KlineStream]:
         prefix = f"{symbol.lower()}@kline_"
         series = self._venue.candles(symbol)
         return [
-            (stream, match[2])
-            for stream in self._listeners
-            if stream.startswith(prefix)
-            and (match := _KLINE.fullmatch(stream)) is not None
-            and series.serves(match[2])
+            _KlineStream(name, match[1], 0 if match[2] is None else _EIGHT_HOURS_MS)
+            for name in self._listeners
+            if name.startswith(prefix)
+            and (match := _KLINE.fullmatch(name)) is not None
+            and series.serves(match[1])
         ]
 
-    def _publish_kline(
-        self, stream: str, symbol: str, interval: str, bar_ms: int, time_ns: int
+    def _publish_kline(self, stream: _KlineStream, symbol: str, bar_ms: int, time_ns: int) -> None:
+        for candle in self._aggregate(symbol, stream, bar_ms):
+            self._publish_candle(stream, symbol, candle, time_ns, is_closed=True)
+
+    def _publish_running_kline(self, stream: _KlineStream, symbol: str, time_ns: int) -> None:
+        for candle in self._aggregate(symbol, stream, None):
+            self._publish_candle(stream, symbol, candle, time_ns, is_closed=False)
+
+    def _publish_candle(
+        self, stream: _KlineStream, symbol: str, candle: Candle, time_ns: int, *, is_closed: bool
     ) -> None:
-        candles = self._aggregate(symbol, interval, bar_ms)
-        for candle in candles:
-            event = messages.kline_event(symbol, interval, candle, time_ns, is_closed=True)
-            self._publish(stream, event)
-
-    def _publish_running_kline(self, stream: str, symbol: str, interval: str, time_ns: int) -> None:
-        for candle in self._aggregate(symbol, interval, None):
-            event = messages.kline_event(symbol, interval, candle, time_ns, is_closed=False)
-            self._publish(stream, event)
-
-    def _aggregate(self, symbol: str, interval: str, bar_ms: int | None) -> list[Candle]:
-        return self._venue.candles(symbol).aggregate(
-            interval, offset_ms=self._venue.offset_ms, start_ms=bar_ms, end_ms=bar_ms, limit=1
+        self._publish(
+            stream.name,
+            lambda: messages.kline_event(
+                symbol,
+                stream.interval,
+                candle,
+                time_ns,
+                is_closed=is_closed,
+                zone_ms=stream.zone_ms,
+            ),
         )
 
-    def _publish(self, stream: str, message: object) -> None:
-        raw = msgspec.json.encode(message)
-        combined = _combined(stream, raw)
-        for connection in self._listeners[stream]:
-            connection.deliver(raw, combined)
+    def _aggregate(self, symbol: str, stream: _KlineStream, bar_ms: int | None) -> list[Candle]:
+        return self._venue.candles(symbol).aggregate(
+            stream.interval,
+            offset_ms=self._venue.offset_ms,
+            start_ms=bar_ms,
+            end_ms=bar_ms,
+            limit=1,
+            zone_ms=stream.zone_ms,
+        )
+
+    def _publish(self, stream: str, build: Callable[[], object]) -> None:
+        """Send what `build` returns to those who listen, printed in the unit of each."""
+        listeners = self._listeners.get(stream)
+        if listeners is None:
+            return
+        for unit in {connection.unit for connection in listeners}:
+            with printed_in(unit):
+                raw = msgspec.json.encode(build())
+            combined = _combined(stream, raw)
+            for connection in listeners:
+                if connection.unit is unit:
+                    connection.deliver(stream, raw, combined)
 
 
 def _combined(stream: str, raw: bytes) -> bytes:

@@ -62,15 +62,26 @@ class Prevention(StrEnum):
     DECREMENT = "DECREMENT"
 
 
+class Contingency(StrEnum):
+    """How the orders of a list depend on each other; an OTOCO is an OTO with two pending."""
+
+    OCO = "OCO"
+    OTO = "OTO"
+
+
 class OrderStatus(StrEnum):
     """Where an order is in its life."""
 
+    PENDING_NEW = "PENDING_NEW"
     NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
+
+
+_OPEN_STATUSES = (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
 class ExpiryReason(StrEnum):
@@ -81,6 +92,8 @@ class ExpiryReason(StrEnum):
     INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
     PRICE_RANGE_EXCEEDED = "EXECUTION_RULE_PRICE_RANGE_EXCEEDED"
     REJECTED = "REJECTED"
+    OCO_TRIGGER = "OCO_TRIGGER"
+    OTO_PHASE_ONE_EXPIRED = "OTO_PHASE_ONE_EXPIRED"
 
 
 class Refusal(StrEnum):
@@ -89,6 +102,7 @@ class Refusal(StrEnum):
     DUPLICATE_ORDER = "Duplicate order sent."
     INSUFFICIENT_BALANCE = "Account has insufficient balance for requested action."
     WOULD_TAKE = "Order would immediately match and take."
+    OCO_PRICES = "The relationship of the prices for the orders is not correct."
     WOULD_TRIGGER = "Order would trigger immediately."
     NO_LIQUIDITY = "Order book liquidity is less than symbol minimum quantity."
     LIQUIDITY_BELOW_LOT = "Order book liquidity is less than `LOT_SIZE` filter minimum quantity."
@@ -103,6 +117,8 @@ class Refusal(StrEnum):
     TRAILING_DELTA = "Filter failure: TRAILING_DELTA"
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
     MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
+    LISTS_UNSUPPORTED = "OCO orders are not supported for this symbol"
+    MAX_NUM_ORDER_LISTS = "Filter failure: MAX_NUM_ORDER_LISTS"
 
 
 class OrderRefusedError(Exception):
@@ -194,6 +210,8 @@ class Order:
     # How much was kept from trading with the account's own orders, and the last time of that.
     prevented: int = 0
     prevented_match_id: int | None = None
+    # The list the order belongs to; -1 for an order of its own.
+    list_id: int = -1
 
     @property
     def executed(self) -> int:
@@ -208,7 +226,33 @@ class Order:
     @property
     def is_open(self) -> bool:
         """Return whether the order can still trade."""
-        return self.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+        return self.status in _OPEN_STATUSES
+
+
+@dataclass(slots=True, kw_only=True)
+class OrderList:
+    """One list. Mutable, and changed by the exchange core alone."""
+
+    list_id: int
+    account_id: int
+    symbol: str
+    client_list_id: str
+    contingency: Contingency
+    time_ns: int
+    update_time_ns: int
+    working_id: int | None = None
+    # Order ids and client ids, as placed.
+    orders: list[tuple[int, str]] = field(default_factory=list)
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OrderListEvent:
+    """A list has begun or ended."""
+
+    order_list: OrderList
+    is_done: bool
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +273,7 @@ class Execution:
     commission_asset: str
     time_ns: int
     market_time_ms: int
+    list_id: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,8 +328,9 @@ class OrderEvent:
 class Changes:
     """Everything one command changed: what must be stored, then answered and streamed."""
 
-    events: list[OrderEvent] = field(default_factory=list)
+    events: list[OrderEvent | OrderListEvent] = field(default_factory=list)
     orders: dict[int, Order] = field(default_factory=dict)
+    lists: dict[int, OrderList] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)
     prints: list[TradePrint] = field(default_factory=list)
     balances: dict[tuple[int, str], None] = field(default_factory=dict)

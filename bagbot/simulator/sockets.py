@@ -14,14 +14,16 @@ class SocketSender:
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
         self._transport = transport
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_MAX)
+        # Messages, and between them pauses in seconds.
+        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue(QUEUE_MAX)
 
     def send(self, message: bytes) -> None:
         """Queue a text message; a full queue cuts the connection."""
-        try:
-            self._queue.put_nowait(message)
-        except asyncio.QueueFull:
-            self.cut()
+        self._put(message)
+
+    def pause(self, delay_s: float) -> None:
+        """Hold back what is queued from now on, so much longer than what was queued before."""
+        self._put(delay_s)
 
     def cut(self) -> None:
         """Drop the connection at once, without a closing handshake."""
@@ -32,8 +34,17 @@ class SocketSender:
         """Send what is queued until the connection is gone."""
         while True:
             message = await self._queue.get()
+            if isinstance(message, float):
+                await asyncio.sleep(message)
+                continue
             try:
                 await self.socket.send_frame(message, WSMsgType.TEXT)
             except ConnectionError:
                 # The reader of this socket sees the same and ends the session.
                 return
+
+    def _put(self, item: bytes | float) -> None:
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            self.cut()

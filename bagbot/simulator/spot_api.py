@@ -6,27 +6,29 @@ the time and the signature have been found good.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bagbot.simulator import binance_messages as messages
 from bagbot.simulator.amounts import amount_text
+from bagbot.simulator.api_keys import ApiKey, KeyRing
 from bagbot.simulator.binance_errors import (
     INVALID_INTERVAL,
+    INVALID_SYMBOL_STATUS,
+    SYMBOL_STATUS_MISMATCH,
+    UNKNOWN_ORDER_LIST,
     UNKNOWN_ORDER_ON_QUERY,
     WRONG_CLIENT_ORDER_ID,
     BinanceError,
     bad_key_format,
     cancel_refused,
-    invalid_data,
     order_refused,
     parameter_missing,
-    unknown_key,
 )
 from bagbot.simulator.binance_wire import (
     Parameters,
     WireRequest,
-    check_signature,
     check_time,
     read_cancel,
     read_new_order,
@@ -34,7 +36,15 @@ from bagbot.simulator.binance_wire import (
     read_response_type,
 )
 from bagbot.simulator.cancel_replace import carry_out, read_cancel_replace
-from bagbot.simulator.exchange import Placement
+from bagbot.simulator.market_views import day_statistics, depth_snapshot
+from bagbot.simulator.order_list_messages import list_cancelled, list_placed, order_list
+from bagbot.simulator.order_list_parameters import (
+    read_list_response_type,
+    read_oco,
+    read_oto,
+    read_otoco,
+)
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     CancelOrder,
     CancelRefusedError,
@@ -46,7 +56,8 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.rate_limits import RateLimits
-from bagbot.simulator.venue import ACCOUNT, Venue
+from bagbot.simulator.time_unit import printed_time
+from bagbot.simulator.venue import Venue
 
 Action = Callable[[int], object]
 _DAY_MS = 24 * 60 * 60 * 1_000
@@ -70,60 +81,84 @@ class Endpoint:
 
 
 class SpotApi:
-    """Answers requests for one venue and one key."""
+    """Answers requests for one venue: those of one account, and through `of` everybody's."""
 
-    def __init__(self, venue: Venue, limits: RateLimits, *, api_key: str, api_secret: str) -> None:
+    def __init__(
+        self, venue: Venue, limits: RateLimits, keys: KeyRing, *, account_id: int = 1
+    ) -> None:
         self.venue = venue
         self.limits = limits
-        self._api_key = api_key
-        self._api_secret = api_secret
-        self._updated_ms = 0
+        self.keys = keys
+        self.account_id = account_id
+        self._updated_ns = 0
+        self._by_account = {account_id: self}
+
+    def of(self, account_id: int) -> "SpotApi":
+        """Return the same service for another account."""
+        api = self._by_account.get(account_id)
+        if api is None:
+            api = SpotApi(self.venue, self.limits, self.keys, account_id=account_id)
+            self._by_account[account_id] = api
+        return api
 
     def answer(
-        self, endpoint: Endpoint, request: WireRequest, api_key: str | None, now_ns: int
+        self,
+        endpoint: Endpoint,
+        request: WireRequest,
+        api_key: str | None,
+        now_ns: int,
+        *,
+        session_key: ApiKey | None = None,
     ) -> object:
-        """Return the reply, ready to be printed as JSON. Raises BinanceError."""
+        """Return the reply, ready to be printed as JSON.
+
+        A session that is logged on may leave out key and signature. Raises BinanceError.
+        """
         now_ms = now_ns // 1_000_000
         weight = endpoint.weight(request.parameters)
         self.limits.charge(weight, now_ms)
+        key: ApiKey | None = None
         if endpoint.is_signed:
-            self.check_key(api_key)
+            key = self.find_key(api_key) if session_key is None or api_key else session_key
+        api = self if key is None else self.of(key.account_id)
         parameters = Parameters(request.parameters, self.venue.exchange.symbols)
-        action = endpoint.prepare(self, parameters)
+        action = endpoint.prepare(api, parameters)
         parameters.finish()
-        if endpoint.is_signed:
+        if key is not None:
             check_time(request.parameters, now_ns)
-            check_signature(self._api_secret, request)
+            if key is not session_key or request.signature is not None:
+                key.check(request)
         if endpoint.order_count:
-            self.limits.check_orders(now_ms, endpoint.order_count)
+            self.limits.check_orders(api.account_id, now_ms, endpoint.order_count)
         result = action(now_ns)
         if endpoint.is_free_on_success:
             self.limits.refund(weight, now_ms)
         return result
 
-    def check_key(self, api_key: str | None) -> None:
-        """Raise BinanceError unless this is the key of the account."""
+    def find_key(self, api_key: str | None) -> ApiKey:
+        """Return the key. Raises BinanceError when it is none, or nobody's."""
         if not api_key or not _API_KEY.fullmatch(api_key):
             raise bad_key_format()
-        if api_key != self._api_key:
-            raise unknown_key()
+        return self.keys.find(api_key)
 
-    def authenticate(self, request: WireRequest, now_ns: int) -> None:
-        """Raise BinanceError unless a WebSocket request carries key, time and signature."""
+    def authenticate(self, request: WireRequest, now_ns: int) -> ApiKey:
+        """Return the key a WebSocket request is signed with, in time. Raises BinanceError."""
         if "apiKey" not in request.parameters:
             raise parameter_missing("apiKey")
-        self.check_key(request.parameters["apiKey"])
+        key = self.find_key(request.parameters["apiKey"])
         check_time(request.parameters, now_ns)
-        check_signature(self._api_secret, request)
+        key.check(request)
+        return key
 
     def observe(self, event: OrderEvent) -> None:
         """Keep the order count: an order counts until it has traded for the first time."""
         now_ms = event.time_ns // 1_000_000
-        self._updated_ms = now_ms
+        account_id = event.order.account_id
+        self.of(account_id)._updated_ns = event.time_ns
         if event.kind == "NEW":
-            self.limits.order_accepted(now_ms)
+            self.limits.order_accepted(account_id, now_ms)
         elif event.execution is not None and event.executed == event.execution.quantity:
-            self.limits.order_traded(now_ms)
+            self.limits.order_traded(account_id, now_ms)
 
     # General.
 
@@ -133,7 +168,7 @@ class SpotApi:
 
     def time(self, _parameters: Parameters) -> Action:
         """Answer the wire clock."""
-        return lambda now_ns: {"serverTime": messages.milliseconds(now_ns)}
+        return lambda now_ns: {"serverTime": printed_time(now_ns)}
 
     def exchange_info(self, parameters: Parameters) -> Action:
         """Answer the symbols and their rules."""
@@ -142,7 +177,7 @@ class SpotApi:
         parameters.flag("showPermissionSets", default=True)
         status = parameters.optional("symbolStatus")
         if status not in (None, "TRADING", "HALT", "BREAK", "END_OF_DAY", "CANCEL_ONLY"):
-            raise BinanceError(-1122, "Invalid symbolStatus.")
+            raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
         if status not in (None, "TRADING"):
@@ -155,12 +190,9 @@ class SpotApi:
         """Answer the book."""
         symbol = parameters.symbol()
         limit = parameters.limit(100, 5_000)
-        book = self.venue.exchange.books[symbol]
-        return lambda _now_ns: {
-            "lastUpdateId": self.venue.update_id(symbol),
-            "bids": messages.depth_levels(book.bids(limit)),
-            "asks": messages.depth_levels(book.asks(limit)),
-        }
+        if not _is_trading_wanted(parameters):
+            raise BinanceError(*SYMBOL_STATUS_MISMATCH)
+        return lambda _now_ns: depth_snapshot(self.venue, symbol, limit)
 
     def trades(self, parameters: Parameters) -> Action:
         """Answer the newest public trades."""
@@ -170,6 +202,23 @@ class SpotApi:
             messages.public_trade(trade) for trade in self.venue.tape(symbol)[-limit:]
         ]
 
+    def historical_trades(self, parameters: Parameters) -> Action:
+        """Answer public trades from an id on, or the newest."""
+        symbol = parameters.symbol()
+        from_id = parameters.integer("fromId")
+        limit = parameters.limit(500, 1_000)
+
+        def action(_now_ns: int) -> object:
+            tape = self.venue.tape(symbol)
+            if from_id is None:
+                chosen = tape[-limit:]
+            else:
+                start = bisect_left(tape, from_id, key=lambda trade: trade.trade_id)
+                chosen = tape[start : start + limit]
+            return [messages.public_trade(trade) for trade in chosen]
+
+        return action
+
     def aggregate_trades(self, parameters: Parameters) -> Action:
         """Answer public trades from an id or a time on, or the newest."""
         symbol = parameters.symbol()
@@ -178,7 +227,7 @@ class SpotApi:
         limit = parameters.limit(500, 1_000)
 
         def is_wanted(trade: TradePrint) -> bool:
-            time_ms = messages.milliseconds(trade.time_ns)
+            time_ms = trade.time_ns // 1_000_000
             return (
                 (from_id is None or trade.trade_id >= from_id)
                 and (start_ms is None or time_ms >= start_ms)
@@ -199,19 +248,19 @@ class SpotApi:
         interval = parameters.mandatory("interval")
         start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
         limit = parameters.limit(500, 1_000)
-        if parameters.optional("timeZone") not in (None, "0", "00:00", "+00:00"):
-            raise invalid_data("timeZone")
+        zone_ms = parameters.time_zone_ms("timeZone")
         series = self.venue.candles(symbol)
         if not series.serves(interval):
             raise BinanceError(*INVALID_INTERVAL)
         return lambda _now_ns: [
-            messages.kline_row(candle, interval)
+            messages.kline_row(candle, interval, zone_ms)
             for candle in series.aggregate(
                 interval,
                 offset_ms=self.venue.offset_ms,
                 start_ms=start_ms,
                 end_ms=end_ms,
                 limit=limit,
+                zone_ms=zone_ms,
             )
         ]
 
@@ -221,7 +270,7 @@ class SpotApi:
         return lambda now_ns: {
             "mins": self.venue.exchange.symbols[symbol].average_price_minutes,
             "price": amount_text(self.venue.average_price(symbol)),
-            "closeTime": messages.milliseconds(now_ns),
+            "closeTime": printed_time(now_ns),
         }
 
     def price_ticker(self, parameters: Parameters) -> Action:
@@ -249,7 +298,7 @@ class SpotApi:
                 parameters,
                 lambda name: messages.mini_statistics(name, self.venue.day(name), offset_ms),
             )
-        return self._per_symbol(parameters, self._full_statistics)
+        return self._per_symbol(parameters, lambda name: day_statistics(self.venue, name))
 
     # The account.
 
@@ -258,10 +307,11 @@ class SpotApi:
         omit_zero = parameters.flag("omitZeroBalances", default=False)
         exchange = self.venue.exchange
         return lambda _now_ns: messages.account(
-            exchange.balances[ACCOUNT],
+            exchange.balances[self.account_id],
             maker_fee_ppm=exchange.maker_fee_ppm,
             taker_fee_ppm=exchange.taker_fee_ppm,
-            update_time_ms=self._updated_ms,
+            update_time_ns=self._updated_ns,
+            uid=self.account_id,
             omit_zero=omit_zero,
         )
 
@@ -275,13 +325,13 @@ class SpotApi:
 
     def order_usage(self, _parameters: Parameters) -> Action:
         """Answer how many orders count against the limits."""
-        return lambda now_ns: self.limits.order_usage(messages.milliseconds(now_ns))
+        return lambda now_ns: self.limits.order_usage(self.account_id, now_ns // 1_000_000)
 
     # Orders.
 
     def place_order(self, parameters: Parameters) -> Action:
         """Place an order."""
-        command = read_new_order(parameters, ACCOUNT)
+        command = read_new_order(parameters, self.account_id)
         response_type = read_response_type(parameters, command.type)
 
         def action(now_ns: int) -> object:
@@ -294,12 +344,12 @@ class SpotApi:
 
     def cancel_replace(self, parameters: Parameters) -> Action:
         """Cancel one order and place another."""
-        request = read_cancel_replace(parameters, ACCOUNT)
+        request = read_cancel_replace(parameters, self.account_id)
         return lambda now_ns: carry_out(request, self.venue, self.limits, self._place, now_ns)
 
     def test_order(self, parameters: Parameters) -> Action:
         """Check an order without placing it."""
-        command = read_new_order(parameters, ACCOUNT)
+        command = read_new_order(parameters, self.account_id)
         read_response_type(parameters, command.type)
         wants_rates = parameters.flag("computeCommissionRates", default=False)
         exchange = self.venue.exchange
@@ -317,13 +367,90 @@ class SpotApi:
 
         return action
 
+    def place_oco(self, parameters: Parameters) -> Action:
+        """Place two orders of which one ends the other."""
+        return self._place_list(read_oco(parameters, self.account_id), parameters)
+
+    def place_oto(self, parameters: Parameters) -> Action:
+        """Place an order and another that begins when it is filled."""
+        return self._place_list(read_oto(parameters, self.account_id), parameters)
+
+    def place_otoco(self, parameters: Parameters) -> Action:
+        """Place an order and a pair that begins when it is filled."""
+        return self._place_list(read_otoco(parameters, self.account_id), parameters)
+
+    def cancel_order_list(self, parameters: Parameters) -> Action:
+        """Cancel every order of a list."""
+        symbol = parameters.symbol()
+        list_id, client_list_id = read_order_reference(
+            parameters, "orderListId", "listClientOrderId"
+        )
+        cancel_id = parameters.client_order_id("newClientOrderId") or ""
+
+        def action(now_ns: int) -> object:
+            try:
+                cancelled = self.venue.cancel_list(
+                    self.account_id,
+                    symbol,
+                    now_ns,
+                    list_id=list_id,
+                    client_list_id=client_list_id,
+                    cancel_id=cancel_id,
+                )
+            except CancelRefusedError as error:
+                raise cancel_refused(error.refusal) from error
+            return list_cancelled(*cancelled)
+
+        return action
+
+    def query_order_list(self, parameters: Parameters) -> Action:
+        """Answer one order list."""
+        list_id, client_list_id = read_order_reference(
+            parameters, "orderListId", "origClientOrderId"
+        )
+
+        def action(_now_ns: int) -> object:
+            found = self.venue.store.order_list(
+                self.account_id, list_id=list_id, client_list_id=client_list_id
+            )
+            if found is None or client_list_id not in (None, found.client_list_id):
+                raise BinanceError(*UNKNOWN_ORDER_LIST)
+            return order_list(found)
+
+        return action
+
+    def open_order_lists(self, _parameters: Parameters) -> Action:
+        """Answer the open order lists."""
+        exchange = self.venue.exchange
+        return lambda _now_ns: [order_list(one) for one in exchange.open_lists(self.account_id)]
+
+    def all_order_lists(self, parameters: Parameters) -> Action:
+        """Answer the order lists, open and closed."""
+        from_id = parameters.integer("fromId")
+        start_ms, end_ms = _time_range(parameters)
+        limit = parameters.limit(500, 1_000)
+        if from_id is not None and not (start_ms is None and end_ms is None):
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
+        return lambda _now_ns: [
+            order_list(one)
+            for one in self.venue.store.order_lists(
+                self.account_id,
+                from_id=from_id,
+                start_ns=_first_ns(start_ms),
+                end_ns=_last_ns(end_ms),
+                limit=limit,
+            )
+        ]
+
     def query_order(self, parameters: Parameters) -> Action:
         """Answer one order."""
         symbol = parameters.symbol()
         order_id, client_order_id = read_order_reference(parameters)
 
         def action(_now_ns: int) -> object:
-            order = self.venue.order(symbol, order_id=order_id, client_order_id=client_order_id)
+            order = self.venue.order(
+                self.account_id, symbol, order_id=order_id, client_order_id=client_order_id
+            )
             if order is None:
                 raise BinanceError(*UNKNOWN_ORDER_ON_QUERY)
             if client_order_id not in (None, order.client_order_id):
@@ -334,7 +461,7 @@ class SpotApi:
 
     def cancel_order(self, parameters: Parameters) -> Action:
         """Cancel one order."""
-        command = read_cancel(parameters, ACCOUNT)
+        command = read_cancel(parameters, self.account_id)
         return lambda now_ns: messages.cancel_result(self._cancel(command, now_ns))
 
     def cancel_open_orders(self, parameters: Parameters) -> Action:
@@ -342,14 +469,23 @@ class SpotApi:
         symbol = parameters.symbol()
 
         def action(now_ns: int) -> object:
-            orders = self.venue.exchange.open_orders(ACCOUNT, symbol)
+            orders = self.venue.exchange.open_orders(self.account_id, symbol)
             if not orders:
                 raise cancel_refused(Refusal.UNKNOWN_ORDER)
-            commands = [
-                CancelOrder(account_id=ACCOUNT, symbol=symbol, order_id=order.order_id)
-                for order in orders
-            ]
-            return [messages.cancel_result(self._cancel(each, now_ns)) for each in commands]
+            replies: list[object] = []
+            for order in orders:
+                if order.list_id < 0:
+                    command = CancelOrder(
+                        account_id=self.account_id, symbol=symbol, order_id=order.order_id
+                    )
+                    replies.append(messages.cancel_result(self._cancel(command, now_ns)))
+                elif order.is_open:
+                    # The first one of a list has taken the others with it.
+                    cancelled = self.venue.cancel_list(
+                        self.account_id, symbol, now_ns, list_id=order.list_id, client_list_id=None
+                    )
+                    replies.append(list_cancelled(*cancelled))
+            return replies
 
         return action
 
@@ -358,7 +494,7 @@ class SpotApi:
         symbol = parameters.optional_symbol()
         return lambda _now_ns: [
             messages.order_query(order)
-            for order in self.venue.exchange.open_orders(ACCOUNT, symbol)
+            for order in self.venue.exchange.open_orders(self.account_id, symbol)
         ]
 
     def all_orders(self, parameters: Parameters) -> Action:
@@ -370,7 +506,7 @@ class SpotApi:
         return lambda _now_ns: [
             messages.order_query(order)
             for order in self.venue.store.orders(
-                ACCOUNT,
+                self.account_id,
                 symbol,
                 from_id=order_id,
                 start_ns=_first_ns(start_ms),
@@ -392,7 +528,7 @@ class SpotApi:
         return lambda _now_ns: [
             messages.my_trade(execution)
             for execution in self.venue.store.executions(
-                ACCOUNT,
+                self.account_id,
                 symbol,
                 order_id=order_id,
                 from_id=from_id,
@@ -402,9 +538,21 @@ class SpotApi:
             )
         ]
 
+    def _place_list(self, command: PlaceOrderList, parameters: Parameters) -> Action:
+        response_type = read_list_response_type(parameters)
+
+        def action(now_ns: int) -> object:
+            try:
+                placement = self.venue.place_list(command, now_ns)
+            except OrderRefusedError as error:
+                raise order_refused(error.refusal) from error
+            return list_placed(placement, response_type)
+
+        return action
+
     def _place(self, command: PlaceOrder, response_type: str, now_ns: int) -> object:
         """Place an order and return the reply to it; raises OrderRefusedError."""
-        return _placement_reply(self.venue.place(command, now_ns), response_type)
+        return messages.placement(self.venue.place(command, now_ns), response_type)
 
     def _cancel(self, command: CancelOrder, now_ns: int) -> Order:
         try:
@@ -417,29 +565,21 @@ class SpotApi:
         is_single = parameters.optional("symbol") is not None
         names = parameters.symbol_list()
         wanted = list(self.venue.exchange.symbols) if names is None else names
+        if not _is_trading_wanted(parameters):
+            if is_single:
+                raise BinanceError(*SYMBOL_STATUS_MISMATCH)
+            wanted = []
         if is_single:
             return lambda _now_ns: reply(wanted[0])
         return lambda _now_ns: [reply(name) for name in wanted]
 
-    def _full_statistics(self, symbol: str) -> object:
-        book = self.venue.exchange.books[symbol]
-        tape = self.venue.tape(symbol)
-        return messages.full_statistics(
-            symbol,
-            self.venue.day(symbol),
-            self.venue.offset_ms,
-            last_quantity=tape[-1].quantity if tape else 0,
-            bid=book.best_bid(),
-            ask=book.best_ask(),
-        )
 
-
-def _placement_reply(placement: Placement, response_type: str) -> object:
-    if response_type == "ACK":
-        return messages.order_ack(placement.order)
-    if response_type == "RESULT":
-        return messages.order_result(placement.order)
-    return messages.order_full(placement)
+def _is_trading_wanted(parameters: Parameters) -> bool:
+    """Return whether symbols that trade, which is all of them here, have the status asked for."""
+    status = parameters.optional("symbolStatus")
+    if status not in (None, "TRADING", "HALT", "BREAK"):
+        raise BinanceError(*INVALID_SYMBOL_STATUS)
+    return status in (None, "TRADING")
 
 
 def _time_range(parameters: Parameters) -> tuple[int | None, int | None]:
@@ -468,6 +608,18 @@ def _by_symbol(one: int, every: int) -> Callable[[Mapping[str, str]], int]:
     return lambda parameters: one if "symbol" in parameters else every
 
 
+def _day_weight(parameters: Mapping[str, str]) -> int:
+    if "symbol" in parameters:
+        return 2
+    if "symbols" not in parameters:
+        return 80
+    symbol_count = parameters["symbols"].count(",") + 1
+    for bound, weight in ((20, 2), (100, 40)):
+        if symbol_count <= bound:
+            return weight
+    return 80
+
+
 def _depth_weight(parameters: Mapping[str, str]) -> int:
     limit = parameters.get("limit", "100")
     levels = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 10 else 100
@@ -482,14 +634,13 @@ _TIME = Endpoint(SpotApi.time, _always(1))
 _EXCHANGE_INFO = Endpoint(SpotApi.exchange_info, _always(20))
 _DEPTH = Endpoint(SpotApi.depth, _depth_weight)
 _TRADES = Endpoint(SpotApi.trades, _always(25))
+_HISTORICAL_TRADES = Endpoint(SpotApi.historical_trades, _always(25))
 _AGGREGATE_TRADES = Endpoint(SpotApi.aggregate_trades, _always(4))
 _KLINES = Endpoint(SpotApi.klines, _always(2))
 _AVERAGE_PRICE = Endpoint(SpotApi.average_price, _always(2))
 _PRICE_TICKER = Endpoint(SpotApi.price_ticker, _by_symbol(2, 4))
 _BOOK_TICKER = Endpoint(SpotApi.book_ticker, _by_symbol(2, 4))
-_DAY_TICKER = Endpoint(
-    SpotApi.day_ticker, lambda parameters: 2 if parameters.keys() & {"symbol", "symbols"} else 80
-)
+_DAY_TICKER = Endpoint(SpotApi.day_ticker, _day_weight)
 _ACCOUNT = Endpoint(SpotApi.account, _always(20), is_signed=True)
 _COMMISSION = Endpoint(SpotApi.commission, _always(20), is_signed=True)
 _ORDER_USAGE = Endpoint(SpotApi.order_usage, _always(40), is_signed=True)
@@ -509,6 +660,27 @@ _CANCEL_REPLACE = Endpoint(
     is_free_on_success=True,
     places_orders=True,
 )
+_PLACE_OCO, _PLACE_OTO, _PLACE_OTOCO = (
+    Endpoint(
+        place,
+        _always(1),
+        is_signed=True,
+        is_free_on_success=True,
+        places_orders=True,
+        order_count=order_count,
+    )
+    for place, order_count in (
+        (SpotApi.place_oco, 2),
+        (SpotApi.place_oto, 2),
+        (SpotApi.place_otoco, 3),
+    )
+)
+_CANCEL_ORDER_LIST = Endpoint(
+    SpotApi.cancel_order_list, _always(1), is_signed=True, is_free_on_success=True
+)
+_QUERY_ORDER_LIST = Endpoint(SpotApi.query_order_list, _always(4), is_signed=True)
+_OPEN_ORDER_LISTS = Endpoint(SpotApi.open_order_lists, _always(6), is_signed=True)
+_ALL_ORDER_LISTS = Endpoint(SpotApi.all_order_lists, _always(20), is_signed=True)
 _TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
 _QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
 _CANCEL_ORDER = Endpoint(SpotApi.cancel_order, _always(1), is_signed=True, is_free_on_success=True)
@@ -529,8 +701,10 @@ REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/exchangeInfo"): _EXCHANGE_INFO,
     ("GET", "/api/v3/depth"): _DEPTH,
     ("GET", "/api/v3/trades"): _TRADES,
+    ("GET", "/api/v3/historicalTrades"): _HISTORICAL_TRADES,
     ("GET", "/api/v3/aggTrades"): _AGGREGATE_TRADES,
     ("GET", "/api/v3/klines"): _KLINES,
+    ("GET", "/api/v3/uiKlines"): _KLINES,
     ("GET", "/api/v3/avgPrice"): _AVERAGE_PRICE,
     ("GET", "/api/v3/ticker/price"): _PRICE_TICKER,
     ("GET", "/api/v3/ticker/bookTicker"): _BOOK_TICKER,
@@ -541,6 +715,13 @@ REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/api/v3/order"): _PLACE_ORDER,
     ("POST", "/api/v3/order/cancelReplace"): _CANCEL_REPLACE,
     ("POST", "/api/v3/order/test"): _TEST_ORDER,
+    ("POST", "/api/v3/orderList/oco"): _PLACE_OCO,
+    ("POST", "/api/v3/orderList/oto"): _PLACE_OTO,
+    ("POST", "/api/v3/orderList/otoco"): _PLACE_OTOCO,
+    ("DELETE", "/api/v3/orderList"): _CANCEL_ORDER_LIST,
+    ("GET", "/api/v3/orderList"): _QUERY_ORDER_LIST,
+    ("GET", "/api/v3/openOrderList"): _OPEN_ORDER_LISTS,
+    ("GET", "/api/v3/allOrderList"): _ALL_ORDER_LISTS,
     ("GET", "/api/v3/order"): _QUERY_ORDER,
     ("DELETE", "/api/v3/order"): _CANCEL_ORDER,
     ("GET", "/api/v3/openOrders"): _OPEN_ORDERS,
@@ -555,8 +736,10 @@ WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
     "exchangeInfo": _EXCHANGE_INFO,
     "depth": _DEPTH,
     "trades.recent": _TRADES,
+    "trades.historical": _HISTORICAL_TRADES,
     "trades.aggregate": _AGGREGATE_TRADES,
     "klines": _KLINES,
+    "uiKlines": _KLINES,
     "avgPrice": _AVERAGE_PRICE,
     "ticker.price": _PRICE_TICKER,
     "ticker.book": _BOOK_TICKER,
@@ -567,6 +750,13 @@ WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
     "order.place": _PLACE_ORDER,
     "order.cancelReplace": _CANCEL_REPLACE,
     "order.test": _TEST_ORDER,
+    "orderList.place.oco": _PLACE_OCO,
+    "orderList.place.oto": _PLACE_OTO,
+    "orderList.place.otoco": _PLACE_OTOCO,
+    "orderList.cancel": _CANCEL_ORDER_LIST,
+    "orderList.status": _QUERY_ORDER_LIST,
+    "openOrderLists.status": _OPEN_ORDER_LISTS,
+    "allOrderLists": _ALL_ORDER_LISTS,
     "order.status": _QUERY_ORDER,
     "order.cancel": _CANCEL_ORDER,
     "openOrders.status": _OPEN_ORDERS,

@@ -16,12 +16,12 @@ from bisect import bisect_left, insort
 from bagbot.simulator.orders import Order, OrderType
 
 _BASIS_POINTS = 10_000
-_LOSS_TYPES = (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT)
+LOSS_TYPES = (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT)
 
 
 def waits_for_rise(kind: OrderType, *, is_buy: bool) -> bool:
     """Return whether a stop of this kind and side goes live at or above its stop price."""
-    return (kind in _LOSS_TYPES) == is_buy
+    return (kind in LOSS_TYPES) == is_buy
 
 
 def is_touched(kind: OrderType, price: int, stop_price: int, *, is_buy: bool) -> bool:

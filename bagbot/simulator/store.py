@@ -17,7 +17,7 @@ import msgspec
 
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.exchange import Balance
-from bagbot.simulator.orders import Changes, Execution, Order
+from bagbot.simulator.orders import Changes, Execution, Order, OrderList
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -32,6 +32,17 @@ CREATE TABLE IF NOT EXISTS orders (
 CREATE INDEX IF NOT EXISTS orders_by_client_id
     ON orders (account_id, symbol, client_order_id, order_id);
 CREATE INDEX IF NOT EXISTS orders_open ON orders (order_id) WHERE is_open;
+CREATE TABLE IF NOT EXISTS order_lists (
+    list_id INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    client_list_id TEXT NOT NULL,
+    time_ns INTEGER NOT NULL,
+    is_open INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS order_lists_open ON order_lists (list_id) WHERE is_open;
+CREATE INDEX IF NOT EXISTS order_lists_by_client_id
+    ON order_lists (account_id, client_list_id, list_id);
 CREATE TABLE IF NOT EXISTS executions (
     number INTEGER PRIMARY KEY,
     account_id INTEGER NOT NULL,
@@ -50,6 +61,7 @@ CREATE TABLE IF NOT EXISTS balances (
     locked INTEGER NOT NULL,
     PRIMARY KEY (account_id, asset)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (account_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS state (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), body BLOB);
 """
 
@@ -66,10 +78,12 @@ class VenueState(msgspec.Struct, kw_only=True):
     next_event_id: int
     next_trade_ids: dict[str, int]
     next_prevented_match_id: int = 0
+    next_list_id: int = 0
 
 
 _STATE = msgspec.json.Decoder(VenueState)
 _ORDER = msgspec.msgpack.Decoder(Order)
+_ORDER_LIST = msgspec.msgpack.Decoder(OrderList)
 _EXECUTION = msgspec.msgpack.Decoder(Execution)
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -112,6 +126,8 @@ class Store:
         try:
             for order in changes.orders.values():
                 self._save_order(order)
+            for order_list in changes.lists.values():
+                self._save_list(order_list)
             for execution in changes.executions:
                 connection.execute(
                     "INSERT INTO executions"
@@ -146,6 +162,21 @@ class Store:
         except msgspec.MsgspecError as error:
             raise ConfigError(f"the store is of another version of bagbot ({error})") from error
 
+    def account_id(self, name: str) -> int:
+        """Return the number of the account called `name`; a new name gets the next number."""
+        self._connection.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (name,))
+        row = self._connection.execute(
+            "SELECT account_id FROM accounts WHERE name = ?", (name,)
+        ).fetchone()
+        return int(row[0])
+
+    def account_ids(self) -> list[int]:
+        """Return every account that ever owned something, the oldest first."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT account_id FROM balances ORDER BY account_id"
+        )
+        return [account_id for (account_id,) in rows]
+
     def balances(self, account_id: int) -> dict[str, Balance]:
         """Return the stored balances of an account, none on first use."""
         rows = self._connection.execute(
@@ -159,6 +190,49 @@ class Store:
             "SELECT body FROM orders WHERE is_open ORDER BY order_id"
         ).fetchall()
         return [_ORDER.decode(body) for (body,) in rows]
+
+    def open_lists(self) -> list[OrderList]:
+        """Return the order lists that were open, oldest first."""
+        rows = self._connection.execute(
+            "SELECT body FROM order_lists WHERE is_open ORDER BY list_id"
+        ).fetchall()
+        return [_ORDER_LIST.decode(body) for (body,) in rows]
+
+    def order_list(
+        self, account_id: int, *, list_id: int | None, client_list_id: str | None
+    ) -> OrderList | None:
+        """Return a list by its id, else the newest one with this client id."""
+        column, value = (
+            ("client_list_id", client_list_id) if list_id is None else ("list_id", list_id)
+        )
+        row = self._connection.execute(
+            f"SELECT body FROM order_lists WHERE account_id = ? AND {column} = ?"
+            " ORDER BY list_id DESC LIMIT 1",
+            (account_id, value),
+        ).fetchone()
+        return None if row is None else _ORDER_LIST.decode(row[0])
+
+    def order_lists(
+        self,
+        account_id: int,
+        *,
+        from_id: int | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int,
+    ) -> list[OrderList]:
+        """Return lists, oldest first: the oldest from a lower bound on, else the newest."""
+        conditions: list[tuple[str, int | str | None]] = [
+            ("account_id = ?", account_id),
+            ("list_id >= ?", from_id),
+            ("time_ns >= ?", start_ns),
+            ("time_ns <= ?", end_ns),
+        ]
+        is_ascending = from_id is not None or start_ns is not None
+        rows = self._select(
+            "order_lists", "list_id", conditions, is_ascending=is_ascending, limit=limit
+        )
+        return [_ORDER_LIST.decode(body) for body in rows]
 
     def order(self, account_id: int, symbol: str, order_id: int) -> Order | None:
         """Return an order, open or closed, by its id."""
@@ -242,6 +316,19 @@ class Store:
                 order.time_ns,
                 order.is_open,
                 _ENCODER.encode(order),
+            ),
+        )
+
+    def _save_list(self, order_list: OrderList) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO order_lists VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                order_list.list_id,
+                order_list.account_id,
+                order_list.client_list_id,
+                order_list.time_ns,
+                order_list.is_open,
+                _ENCODER.encode(order_list),
             ),
         )
 

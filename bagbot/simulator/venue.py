@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.candles import Candle, CandleSeries
-from bagbot.simulator.exchange import Exchange, Moment, Placement
+from bagbot.simulator.exchange import Moment, Placement
+from bagbot.simulator.list_exchange import ListExchange, ListPlacement
 from bagbot.simulator.market import (
     PROFILES,
     QUOTE_LEVELS,
@@ -19,21 +20,21 @@ from bagbot.simulator.market import (
     PriceSource,
     quotes_around,
 )
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     CancelOrder,
     Order,
     OrderEvent,
+    OrderList,
+    OrderListEvent,
     PlaceOrder,
     TradePrint,
 )
 from bagbot.simulator.store import Store, VenueState
 from bagbot.simulator.symbols import SymbolRules
 
-ACCOUNT = 1
-"""The one account that the simulator's key belongs to."""
-
 _CANDLES_MAX = 20_000
-_TAPE_MAX = 1_000
+_TAPE_MAX = 10_000
 _DAY_MS = 24 * 60 * 60 * 1_000
 # A step that has to catch up plays this much of the market, then lets others run.
 _POINTS_PER_STEP_MAX = 500
@@ -66,12 +67,12 @@ class CandleEvent:
     candle: Candle
 
 
-VenueEvent = OrderEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
+VenueEvent = OrderEvent | OrderListEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatistics:
-    """The last 24 hours of a symbol, in market time."""
+    """A span of a symbol's trading that ends now, by default the last 24 hours, in market time."""
 
     candle: Candle
     previous_close: int
@@ -109,16 +110,17 @@ class MarketClock:
 
 
 class Venue:
-    """One simulated exchange with its markets and one user account."""
+    """One simulated exchange with its markets and its users' accounts."""
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: ListExchange,
         sources: Mapping[str, PriceSource],
         store: Store,
         *,
         clock: MarketClock,
-        balances: Mapping[str, int],
+        accounts: Mapping[str, Mapping[str, int]],
+        profiles: Mapping[str, MarketProfile] = PROFILES,
         market_name: str = "",
     ) -> None:
         self.exchange = exchange
@@ -130,6 +132,7 @@ class Venue:
         self._told_tops: dict[str, tuple[tuple[int, int] | None, tuple[int, int] | None]] = {}
         self._played_ms = clock.market_start_ms
         state = store.state()
+        prices = {} if state is None else state.prices
         base_ms = max(source.base_ms for source in sources.values())
         # Candles are stamped so that the bar in play at the start is the bar of now, and never
         # earlier than candles were stamped before a restart.
@@ -140,12 +143,12 @@ class Venue:
         self._markets = {
             symbol: _Market(
                 rules=rules,
-                profile=PROFILES[symbol],
+                profile=profiles[symbol],
                 source=sources[symbol],
                 candles=CandleSeries(
                     sources[symbol].base_ms, sources[symbol].history(), length_max=_CANDLES_MAX
                 ),
-                price=PROFILES[symbol].start_price if state is None else state.prices[symbol],
+                price=prices.get(symbol, profiles[symbol].start_price),
                 time_ms=clock.market_start_ms,
                 # Rises by one per change, far slower than microseconds pass: a restart never
                 # goes back.
@@ -153,7 +156,9 @@ class Venue:
             )
             for symbol, rules in exchange.symbols.items()
         }
-        self._load(state, balances)
+        # The number of each account by its name, in the order given; it outlives a restart.
+        self.account_ids = {name: store.account_id(name) for name in accounts}
+        self._load(state, accounts)
         self._prime()
 
     # Commands.
@@ -172,6 +177,36 @@ class Venue:
         order = self.exchange.cancel(command, self._moment(market, time_ns))
         self._commit(time_ns)
         return order
+
+    def place_list(self, command: PlaceOrderList, time_ns: int) -> ListPlacement:
+        """Place an order list; raises OrderRefusedError."""
+        market = self._markets[command.symbol]
+        placement = self.exchange.place_list(command, self._moment(market, time_ns))
+        self._commit(time_ns)
+        self._refill(market, time_ns)
+        return placement
+
+    def cancel_list(
+        self,
+        account_id: int,
+        symbol: str,
+        time_ns: int,
+        *,
+        list_id: int | None,
+        client_list_id: str | None,
+        cancel_id: str = "",
+    ) -> tuple[OrderList, list[Order]]:
+        """Cancel an order list; raises CancelRefusedError."""
+        cancelled = self.exchange.cancel_list(
+            account_id,
+            symbol,
+            self._moment(self._markets[symbol], time_ns),
+            list_id=list_id,
+            client_list_id=client_list_id,
+            cancel_id=cancel_id,
+        )
+        self._commit(time_ns)
+        return cancelled
 
     def advance(self, time_ns: int) -> bool:
         """Play the market up to now; return False if there is more to catch up on."""
@@ -224,6 +259,11 @@ class Venue:
         """Return the newest public trades, oldest first."""
         return list(self._markets[symbol].tape)
 
+    def last_trade(self, symbol: str) -> TradePrint | None:
+        """Return the newest public trade."""
+        tape = self._markets[symbol].tape
+        return tape[-1] if tape else None
+
     def candles(self, symbol: str) -> CandleSeries:
         """Return the symbol's candles in market time."""
         return self._markets[symbol].candles
@@ -233,17 +273,22 @@ class Venue:
         return self._markets[symbol].update_id
 
     def order(
-        self, symbol: str, *, order_id: int | None, client_order_id: str | None
+        self,
+        account_id: int,
+        symbol: str,
+        *,
+        order_id: int | None,
+        client_order_id: str | None,
     ) -> Order | None:
-        """Return an order by id, or the open one, else the newest one, by client id."""
+        """Return an account's order by id, or the open one, else the newest one, by client id."""
         if order_id is not None:
             order = self.exchange.open_order(order_id)
-            if order is not None and order.symbol == symbol:
+            if order is not None and (order.account_id, order.symbol) == (account_id, symbol):
                 return order
-            return self._store.order(ACCOUNT, symbol, order_id)
+            return self._store.order(account_id, symbol, order_id)
         wanted = client_order_id or ""
-        order = self.exchange.open_order_by_client_id(ACCOUNT, symbol, wanted)
-        return order or self._store.order_by_client_id(ACCOUNT, symbol, wanted)
+        order = self.exchange.open_order_by_client_id(account_id, symbol, wanted)
+        return order or self._store.order_by_client_id(account_id, symbol, wanted)
 
     @property
     def store(self) -> Store:
@@ -260,11 +305,11 @@ class Venue:
             return market.price
         return sum(candle.quote_volume for candle in candles) * ONE // volume
 
-    def day(self, symbol: str) -> DayStatistics:
-        """Return the rolling statistics of the last 24 hours of market time."""
+    def day(self, symbol: str, length_ms: int = _DAY_MS) -> DayStatistics:
+        """Return the rolling statistics of the last 24 hours, or `length_ms`, of market time."""
         market = self._markets[symbol]
         closes_ms = market.time_ms
-        opens_ms = closes_ms - _DAY_MS
+        opens_ms = closes_ms - length_ms
         candles = market.candles.since(opens_ms)
         if not candles:
             flat = Candle(closes_ms, market.price, market.price, market.price, market.price)
@@ -276,16 +321,20 @@ class Venue:
 
     # Start.
 
-    def _load(self, state: VenueState | None, balances: Mapping[str, int]) -> None:
-        stored = self._store.balances(ACCOUNT)
-        if state is None or not stored:
-            self.exchange.open_account(ACCOUNT, balances)
+    def _load(self, state: VenueState | None, accounts: Mapping[str, Mapping[str, int]]) -> None:
+        known = [] if state is None else self._store.account_ids()
+        for account_id in known:
+            self.exchange.restore(account_id, self._store.balances(account_id))
+        for name, balances in accounts.items():
+            if self.account_ids[name] not in known:
+                self.exchange.open_account(self.account_ids[name], balances)
+        if state is None:
             return
-        self.exchange.restore(ACCOUNT, stored)
         self.exchange.next_order_id = state.next_order_id
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids
         self.exchange.next_prevented_match_id = state.next_prevented_match_id
+        self.exchange.next_list_id = state.next_list_id
 
     def _prime(self) -> None:
         """Bring every market to its starting point; what it did until there is already done."""
@@ -296,6 +345,8 @@ class Venue:
                 market.candles.roll(point.time_ms)
                 self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
         # Only now: a stop must not be touched by what the market did before it was placed.
+        for order_list in self._store.open_lists():
+            self.exchange.restore_list(order_list)
         for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
             self.exchange.restore_order(order)
         for market in self._markets.values():
@@ -432,6 +483,7 @@ class Venue:
             next_event_id=exchange.next_event_id,
             next_trade_ids=exchange.next_trade_ids,
             next_prevented_match_id=exchange.next_prevented_match_id,
+            next_list_id=exchange.next_list_id,
         )
 
     def _moment(self, market: _Market, time_ns: int) -> Moment:

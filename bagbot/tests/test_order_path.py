@@ -7,6 +7,7 @@ has it once or not at all, as the outcome says.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,44 @@ async def test_two_look_ups_of_one_order_at_once_are_one_after_the_other(
         assert executor.state.orders[taken.id].status is OrderStatus.NOT_ACCEPTED
         assert executor.not_ready_reason is None
         assert executor._looking == {}
+
+
+async def test_a_fill_lost_with_the_stream_is_known_once_it_is_back(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    # Nothing but the stream tells the executor anything, or its being lost.
+    quiet = ExecutorSettings(probe_interval_s=60, poll_interval_s=60, audit_interval_s=600)
+    async with trading(simulator, tmp_path, quiet) as executor:
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+        price = Decimal(ticker["price"]).quantize(Decimal(1))
+        low = await submitted(executor, "low", type="limit", price=str(price - 500))
+        await asyncio.sleep(0.3)
+        await ask(simulator, "POST", "/admin/faults", {"kind": "cut", "path": "user"})
+        await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+        filled = await executor.until_settled(low.id, 10)
+        assert filled.status is OrderStatus.FILLED
+        assert await ask(simulator, "GET", "/admin/faults") == []
+        await assert_agreed(simulator, executor)
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "reorder", "drop", "delay", "half_open"])
+async def test_events_that_go_wrong_change_no_outcome(
+    simulator: SimulatorServer, tmp_path: Path, kind: str
+) -> None:
+    fault = {"kind": kind, "path": "user", "count": 1_000, "delay_s": 0.2}
+    # What an open stream keeps to itself is found by the audit.
+    audited = replace(FAST, audit_interval_s=0.5)
+    async with trading(simulator, tmp_path, audited) as executor:
+        await ask(simulator, "POST", "/admin/faults", fault)
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+        price = Decimal(ticker["price"]).quantize(Decimal(1))
+        low = await submitted(executor, "low", type="limit", price=str(price - 500))
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        large = await submitted(executor, "large", amount="0.1")
+        await asyncio.sleep(0.3)
+        await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+        for order in (low, large):
+            assert (await executor.until_settled(order.id, 10)).status is OrderStatus.FILLED
+        cancelled = await executor.cancel(rests.id)
+        assert cancelled.status is OrderStatus.CANCELLED
+        await assert_agreed(simulator, executor)

@@ -51,8 +51,8 @@ class SigningClient:
     async def public(self, path, **parameters):
         return await self.send("GET", path, urlencode(parameters))
 
-    async def send(self, method, path, query=""):
-        headers = {"X-MBX-APIKEY": self._key}
+    async def send(self, method, path, query="", headers=None):
+        headers = {"X-MBX-APIKEY": self._key} | (headers or {})
         target = f"{self.url}{path}"
         data = None
         if method == "POST" and not path.startswith("/admin"):

@@ -175,3 +175,25 @@ async def test_an_order_is_edited_by_replacing_it(exchange):
     assert [row["id"] for row in await exchange.fetch_open_orders(SYMBOL)] == [edited["id"]]
     with pytest.raises(ccxt.ExchangeError, match="Unknown order sent"):
         await exchange.edit_order("999", SYMBOL, "limit", "sell", 0.02, 210_000)
+
+
+async def test_an_oco_is_placed_and_read_back(exchange):
+    placed = await exchange.private_post_orderlist_oco(
+        {
+            "symbol": "BTCUSDT",
+            "side": "SELL",
+            "quantity": "0.01",
+            "aboveType": "LIMIT_MAKER",
+            "abovePrice": "200000",
+            "belowType": "STOP_LOSS",
+            "belowStopPrice": "20000",
+        }
+    )
+    await exchange.load_markets()
+    opened = await exchange.fetch_open_orders(SYMBOL)
+    assert [row["type"] for row in opened] == ["market", "limit"]
+    assert opened[0]["triggerPrice"] == 20_000
+    await exchange.cancel_order(opened[1]["id"], SYMBOL)
+    assert await exchange.fetch_open_orders(SYMBOL) == []
+    found = await exchange.private_get_orderlist({"orderListId": placed["orderListId"]})
+    assert found["listOrderStatus"] == "ALL_DONE"

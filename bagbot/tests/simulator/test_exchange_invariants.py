@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bagbot.simulator.amounts import ONE
-from bagbot.simulator.exchange import Exchange, Moment
+from bagbot.simulator.exchange import Moment
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import MarketProfile, quotes_around
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
     CancelOrder,
     CancelRefusedError,
+    OrderEvent,
     OrderRefusedError,
     OrderStatus,
     OrderType,
@@ -39,7 +42,8 @@ preventions = st.sampled_from(Prevention)
 class Trading(RuleBasedStateMachine):
     @initialize()
     def start(self):
-        self.exchange = Exchange(SYMBOLS)
+        self.exchange = ListExchange(SYMBOLS)
+        self.lists = {}
         for account in (1, 2):
             self.exchange.open_account(account, START)
         self.prices = dict(MIDDLE)
@@ -148,6 +152,61 @@ class Trading(RuleBasedStateMachine):
             )
         )
 
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        size=lots,
+        distances=st.tuples(*[st.integers(-30, 600)] * 3),
+        kinds=st.tuples(
+            st.sampled_from([OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT]),
+            st.sampled_from(
+                [OrderType.LIMIT_MAKER, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT]
+            ),
+        ),
+        shape=st.sampled_from(["OCO", "OTO", "OTO market", "OTOCO"]),
+        prevention=preventions,
+    )
+    def place_list(self, account, symbol, is_buy, size, distances, kinds, shape, prevention):
+        rules = SYMBOLS[symbol]
+        tick = rules.tick if symbol == "ETHBTC" else 20 * rules.tick
+        last = self.exchange.last_prices.get(symbol, self.prices[symbol])
+
+        def leg(kind, distance, *, is_buy):
+            return PlaceOrder(
+                account_id=account,
+                symbol=symbol,
+                is_buy=is_buy,
+                type=kind,
+                price=last + distance * tick if kind.has_limit else 0,
+                stop_price=last + distance * tick if kind.is_stop else 0,
+                quantity=size * rules.lot,
+                prevention=prevention,
+            )
+
+        sign = 1 if is_buy else -1
+        pair = (
+            leg(kinds[0], sign * distances[0], is_buy=is_buy),
+            leg(kinds[1], -sign * distances[1], is_buy=is_buy),
+        )
+        working = leg(OrderType.LIMIT, sign * distances[2], is_buy=not is_buy)
+        followers = {"OTO": pair[:1], "OTO market": (leg(OrderType.MARKET, 0, is_buy=is_buy),)}
+        command = PlaceOrderList(
+            account_id=account,
+            symbol=symbol,
+            working=None if shape == "OCO" else working,
+            followers=followers.get(shape, pair),
+        )
+        try:
+            placement = self.exchange.place_list(command, self.now())
+        except OrderRefusedError:
+            assert not self.exchange.has_account_changes
+            return
+        changes = self.exchange.take_changes()
+        self.orders = changes.orders | self.orders
+        self.lists[placement.order_list.list_id] = placement.order_list
+        self.count(changes)
+
     def place(self, command):
         resting = self.exchange.open_orders(command.account_id, command.symbol)
         is_taken = any(
@@ -170,7 +229,8 @@ class Trading(RuleBasedStateMachine):
         changes = self.exchange.take_changes()
         self.count(changes)
         # What a touched stop meets afterwards is another matching.
-        own = takewhile(lambda event: event.kind != "RELEASED", changes.events)
+        events = [event for event in changes.events if isinstance(event, OrderEvent)]
+        own = takewhile(lambda event: event.kind != "RELEASED", events)
         met = [
             event.order.order_id
             for event in own
@@ -219,6 +279,8 @@ class Trading(RuleBasedStateMachine):
     def count(self, changes):
         self.check_self_trades(changes.executions)
         for event in changes.events:
+            if not isinstance(event, OrderEvent):
+                continue
             match = event.prevented_match
             if match is not None:
                 is_taker = event.order.order_id == match.taker_order_id
@@ -262,13 +324,22 @@ class Trading(RuleBasedStateMachine):
             return
         for account_id, account in self.exchange.balances.items():
             locked = dict.fromkeys(account, 0)
+            needed = {}
             for order in self.exchange.open_orders(account_id):
                 rules = SYMBOLS[order.symbol]
                 asset = rules.quote if order.is_buy else rules.base
                 locked[asset] += order.locked
                 price = order.price or order.stop_price
-                expected = -(-price * order.remaining // ONE) if order.is_buy else order.remaining
-                assert order.locked == expected
+                need = -(-price * order.remaining // ONE) if order.is_buy else order.remaining
+                if order.status is OrderStatus.PENDING_NEW:
+                    assert order.locked == 0
+                    continue
+                # Of an OCO only one can trade, so the larger need is locked, and once.
+                key = order.order_id if order.list_id < 0 else -1 - order.list_id
+                held, larger = needed.get(key, (0, 0))
+                needed[key] = held + order.locked, max(larger, need)
+            for held, need in needed.values():
+                assert held == need
             for asset, held in account.items():
                 assert held.free >= 0
                 assert held.locked == locked[asset]
@@ -302,12 +373,28 @@ class Trading(RuleBasedStateMachine):
         assert not self.exchange.has_due_orders
 
     @invariant()
+    def orders_of_a_list_depend_on_each_other(self):
+        if not hasattr(self, "exchange"):
+            return
+        for one in self.lists.values():
+            orders = [self.orders[order_id] for order_id, _ in one.orders]
+            assert one.is_open == any(order.is_open for order in orders)
+            working = [order for order in orders if order.order_id == one.working_id]
+            followers = [order for order in orders if order.order_id != one.working_id]
+            assert sum(order.executed + order.prevented > 0 for order in followers) <= 1
+            has_begun = all(order.status is OrderStatus.FILLED for order in working)
+            for order in followers:
+                assert has_begun or not order.executed
+                assert not (has_begun and order.status is OrderStatus.PENDING_NEW)
+
+    @invariant()
     def no_waiting_stop_has_been_reached(self):
         if not hasattr(self, "exchange"):
             return
         for order in self.orders.values():
             last = self.exchange.last_prices.get(order.symbol)
-            if order.is_open and not order.is_working and not order.trailing_extreme:
+            is_waiting = order.status is OrderStatus.NEW and not order.is_working
+            if is_waiting and not order.trailing_extreme:
                 assert last is None or not is_touched(
                     order.type, last, order.stop_price, is_buy=order.is_buy
                 )

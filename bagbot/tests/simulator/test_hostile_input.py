@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bagbot.simulator.api_keys import HmacKey, KeyRing
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, read_http, signature_of
-from bagbot.simulator.exchange import Exchange
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import PROFILES, SyntheticMarket
 from bagbot.simulator.rate_limits import LimitSettings, RateLimits
 from bagbot.simulator.spot_api import REST_ENDPOINTS, SpotApi
@@ -29,14 +30,14 @@ def api():
         for symbol, rules in DEFAULT_SYMBOLS.items()
     }
     venue = Venue(
-        Exchange(DEFAULT_SYMBOLS),
+        ListExchange(DEFAULT_SYMBOLS),
         sources,
         store,
         clock=MarketClock(wire_start_ns=NOW_NS, market_start_ms=0, speed=1),
-        balances={"BTC": 10**9, "USDT": 10**14},
+        accounts={"main": {"BTC": 10**9, "USDT": 10**14}},
     )
     limits = RateLimits(LimitSettings(weight_per_minute=10**9))
-    yield SpotApi(venue, limits, api_key=KEY, api_secret=SECRET)
+    yield SpotApi(venue, limits, KeyRing([HmacKey(KEY, 1, SECRET)]))
     store.close()
 
 
@@ -45,6 +46,9 @@ symbol symbols side type timeInForce quantity quoteOrderQty price newClientOrder
 origClientOrderId startTime endTime fromId interval recvWindow strategyId strategyType permissions
 newOrderRespType omitZeroBalances symbolStatus cancelRestrictions stopPrice icebergQty timeZone
 computeCommissionRates selfTradePreventionMode trailingDelta
+cancelReplaceMode cancelOrderId aboveType belowType abovePrice belowStopPrice workingType
+workingSide workingPrice workingQuantity pendingType pendingSide pendingQuantity orderListId
+listClientOrderId workingTimeInForce
 """
 VALUES = """
 BTCUSDT ETHBTC BUY SELL LIMIT MARKET LIMIT_MAKER STOP_LOSS GTC IOC FOK 1 0 0.01 50000 -1 1e5 NaN

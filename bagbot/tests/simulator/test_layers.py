@@ -10,6 +10,7 @@ import bagbot.simulator
 DIRECTORY = Path(bagbot.simulator.__file__).parent
 PURE = (
     "amounts",
+    "api_keys",
     "bar_exchange",
     "bar_matcher",
     "bar_venue",
@@ -19,14 +20,22 @@ PURE = (
     "book_matcher",
     "cancel_replace",
     "candles",
+    "depth_feed",
     "exchange",
     "faults",
+    "list_exchange",
+    "market_views",
     "order_filters",
+    "order_list_messages",
+    "order_list_parameters",
+    "order_lists",
     "orders",
     "rate_limits",
     "spot_api",
     "stop_orders",
+    "stream_messages",
     "symbols",
+    "time_unit",
     "venue",
 )
 IMPURE = {"asyncio", "socket", "logging", "structlog", "random", "time", "aiohttp", "os", "pathlib"}

@@ -1,7 +1,9 @@
 import asyncio
 import itertools
 import socket
+from decimal import Decimal
 
+import aiohttp
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
@@ -148,3 +150,53 @@ async def test_listeners_are_told_when_the_server_stops():
         await receive(socket)
         await server.stop()
         assert (await first(socket, lambda event: event["e"] != "kline"))["e"] == "serverShutdown"
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind", "fields"),
+    [
+        ("btcusdt@ticker", "24hrTicker", "eEspPwxcQbBaAohlvqOCFLn"),
+        ("btcusdt@ticker_1h", "1hTicker", "eEspPohlcwvqOCFLn"),
+        ("btcusdt@ticker_4h", "4hTicker", "eEspPohlcwvqOCFLn"),
+        ("btcusdt@avgPrice", "avgPrice", "eEsiwT"),
+        ("btcusdt@kline_1d@+08:00", "kline", "eEsk"),
+    ],
+)
+async def test_streams_of_once_a_second_have_binances_fields(client, stream, kind, fields):
+    async with client.socket(f"/stream?streams={stream.replace('+', '%2B')}") as socket:
+        event = await receive(socket)
+    assert event["stream"] == stream
+    assert (event["data"]["e"], event["data"]["s"]) == (kind, "BTCUSDT")
+    assert "".join(event["data"]) == fields
+
+
+async def test_windows_of_all_symbols_come_as_one_list(client):
+    async with client.socket("/ws/!ticker_1h@arr") as socket:
+        event = await receive(socket)
+    assert [row["s"] for row in event] == ["BTCUSDT", "ETHUSDT", "ETHBTC", "BNBUSDT"]
+    one = event[0]
+    assert one["C"] - one["O"] == 60 * 60 * 1_000
+    change = Decimal(one["c"]) - Decimal(one["o"])
+    assert Decimal(one["p"]) == change
+    assert abs(Decimal(one["P"]) - 100 * change / Decimal(one["o"])) <= Decimal("0.001")
+
+
+async def test_days_of_the_eighth_time_zone_begin_eight_hours_early(client):
+    async with client.socket("/ws/btcusdt@kline_1d@+08:00") as socket:
+        bar = (await receive(socket))["k"]
+    assert bar["i"] == "1d"
+    assert bar["t"] % (24 * 60 * 60 * 1_000) == 16 * 60 * 60 * 1_000
+    assert bar["T"] == bar["t"] + 24 * 60 * 60 * 1_000 - 1
+
+
+async def test_times_come_in_microseconds_on_request(client):
+    async with client.socket("/ws/btcusdt@trade?timeUnit=MICROSECOND") as socket:
+        trade = await receive(socket)
+    async with client.socket("/stream?streams=btcusdt@kline_1m&timeUnit=microsecond") as socket:
+        bar = (await receive(socket))["data"]["k"]
+    assert len(str(trade["E"])) == len(str(trade["T"])) == 16
+    assert bar["T"] == bar["t"] + 60_000_000 - 1
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        async with client.socket("/ws/btcusdt@trade?timeUnit=SECOND"):
+            pass
+    assert caught.value.status == 400

@@ -108,3 +108,34 @@ async def test_a_stop_is_placed_and_read_back(binance):
     )
     found = await binance.get_order(symbol=SYMBOL, orderId=placed["orderId"])
     assert (found["stopPrice"], found["isWorking"]) == ("21000.00000000", False)
+
+
+async def test_an_oco_is_placed_read_back_and_cancelled(binance):
+    placed = await binance.create_oco_order(
+        symbol=SYMBOL,
+        side="SELL",
+        quantity="0.01",
+        aboveType="TAKE_PROFIT_LIMIT",
+        abovePrice="200000",
+        aboveStopPrice="190000",
+        aboveTimeInForce="GTC",
+        belowType="STOP_LOSS",
+        belowStopPrice="20000",
+    )
+    assert [row["type"] for row in placed["orderReports"]] == ["STOP_LOSS", "TAKE_PROFIT_LIMIT"]
+    found = await binance.v3_get_order_list(orderListId=placed["orderListId"])
+    assert found["orders"] == placed["orders"]
+    cancelled = await binance.v3_delete_order_list(symbol=SYMBOL, orderListId=placed["orderListId"])
+    assert cancelled["listOrderStatus"] == "ALL_DONE"
+    over_socket = await binance.ws_create_oto_order(
+        symbol=SYMBOL,
+        workingType="LIMIT",
+        workingSide="BUY",
+        workingPrice="20000",
+        workingQuantity="0.01",
+        workingTimeInForce="GTC",
+        pendingType="MARKET",
+        pendingSide="SELL",
+        pendingQuantity="0.01",
+    )
+    assert over_socket["orderReports"][1]["status"] == "PENDING_NEW"

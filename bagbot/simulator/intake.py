@@ -1,0 +1,84 @@
+"""What every request passes on its way in: the log, the script of faults, and how answers look."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from bagbot.simulator.admin import LoggedRequest
+from bagbot.simulator.binance_wire import WireRequest
+from bagbot.simulator.faults import HIDDEN_BODY, Fault, FaultKind, FaultScript
+from bagbot.simulator.spot_api import Endpoint
+
+logger = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Logs requests and says which of them go wrong."""
+
+    def __init__(
+        self,
+        faults: FaultScript,
+        keep: Callable[[LoggedRequest], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._faults = faults
+        self._keep = keep
+        self._clock = clock
+
+    def log(self, method: str, path: str, received: tuple[int, int]) -> LoggedRequest:
+        """Return the log's line for a request received at a wire and a monotonic time."""
+        log = LoggedRequest(
+            received_ns=received[0],
+            received_monotonic_ns=received[1],
+            method=method,
+            path=path,
+        )
+        self._keep(log)
+        return log
+
+    def take_fault(self, log: LoggedRequest, wire: WireRequest) -> Fault | None:
+        """Return what goes wrong with a request."""
+        parameters = wire.parameters
+        log.symbol = parameters.get("symbol")
+        # A cancellation carries an id of its own; the order it is about is what counts.
+        log.client_order_id = parameters.get("origClientOrderId") or parameters.get(
+            "newClientOrderId"
+        )
+        fault = self._faults.take(log.method, log.path, log.symbol, log.client_order_id)
+        if fault is not None:
+            log.fault = fault.kind.value
+            logger.info(
+                "fault injected",
+                kind=log.fault,
+                path=log.path,
+                client_order_id=log.client_order_id,
+            )
+        return fault
+
+    def accept(self, log: LoggedRequest, endpoint: Endpoint | None) -> None:
+        """Note that a request has been carried out."""
+        log.status, log.outcome = 200, "done"
+        if endpoint is not None and endpoint.places_orders:
+            log.accepted_ns = self._clock()
+            log.accepted_monotonic_ns = time.monotonic_ns()
+
+
+def json_response(
+    message: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return an answer in JSON."""
+    return web.Response(
+        body=msgspec.json.encode(message),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def prescribed(fault: Fault) -> tuple[int, Mapping[str, object]]:
+    """Return the status and the body that a fault puts in place of the true answer."""
+    return (400, HIDDEN_BODY) if fault.kind is FaultKind.HIDE else (fault.status, fault.body)
