@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bagbot.simulator.amounts import amount_from_text, amount_text
+from bagbot.simulator.bar_venue import BarVenue, MarketOverError
 from bagbot.simulator.faults import Fault, FaultError, FaultScript, fault_from
 from bagbot.simulator.orders import Execution, Order
 from bagbot.simulator.venue import ACCOUNT, Venue
@@ -74,6 +75,12 @@ class Admin:
                 return list(self.requests)
             case "GET", "/admin/faults":
                 return [_fault(fault) for fault in self._faults.pending()]
+        return self._change(method, path, query, body, now_ns)
+
+    def _change(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes, now_ns: int
+    ) -> object:
+        match method, path:
             case "POST", "/admin/faults":
                 return self._add_faults(body)
             case "DELETE", "/admin/faults":
@@ -81,6 +88,8 @@ class Admin:
                 return {}
             case "POST", "/admin/price":
                 return self._move_price(query, now_ns)
+            case "POST", "/admin/step":
+                return self._step(now_ns)
         raise AdminError(404, f"there is no {method} {path}")
 
     def _clock(self, now_ns: int) -> object:
@@ -98,7 +107,19 @@ class Admin:
                 symbol: venue.market_time_ms(symbol) for symbol in venue.exchange.symbols
             },
             "is_market_over": venue.is_market_over,
+            "bar": venue.bar_in_play,
         }
+
+    def _step(self, now_ns: int) -> object:
+        """Make the step that a trader asks for with "bar done", and return where it led."""
+        venue = self._venue
+        if not isinstance(venue, BarVenue) or not venue.is_stepped:
+            raise AdminError(409, "only a stepped bar venue is stepped")
+        try:
+            venue.step(now_ns)
+        except MarketOverError as error:
+            raise AdminError(409, "the recorded bars are over") from error
+        return self._clock(now_ns)
 
     def _add_faults(self, body: bytes) -> object:
         try:
@@ -117,6 +138,8 @@ class Admin:
         return [_fault(fault) for fault in faults]
 
     def _move_price(self, query: Mapping[str, str], now_ns: int) -> object:
+        if isinstance(self._venue, BarVenue):
+            raise AdminError(409, "the recorded bars make the price")
         symbol = query.get("symbol", "")
         rules = self._venue.exchange.symbols.get(symbol)
         if rules is None:

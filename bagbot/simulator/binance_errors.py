@@ -15,6 +15,7 @@ class BinanceError(Exception):
         status: int = 400,
         headers: Mapping[str, str] | None = None,
         retry_after_ms: int | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{code} {message}")
         self.code = code
@@ -23,6 +24,8 @@ class BinanceError(Exception):
         self.headers = dict(headers or {})
         # The WebSocket API tells the moment itself, in milliseconds since the epoch.
         self.retry_after_ms = retry_after_ms
+        # What a half failed cancelReplace has to tell beside the code and the text.
+        self.data = data
 
 
 def too_much_weight(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:
@@ -158,7 +161,7 @@ UNKNOWN_ORDER_ON_QUERY = (-2013, "Order does not exist.")
 WRONG_CLIENT_ORDER_ID = (-2039, "Client order ID is not correct for this order ID.")
 
 # Filters are checked before the engine sees the order, except those that count what is open.
-_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS}
+_ENGINE_FILTERS = {Refusal.MAX_NUM_ORDERS, Refusal.MAX_NUM_ALGO_ORDERS}
 
 
 def order_refused(refusal: Refusal) -> BinanceError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from bagbot.simulator.amounts import ONE, amount_text
+from bagbot.simulator.amounts import ONE, amount_text, quote_amount
 from bagbot.simulator.candles import INTERVALS_MS, Candle, interval_bounds
 from bagbot.simulator.exchange import Balance, Placement
 from bagbot.simulator.orders import (
@@ -11,6 +11,8 @@ from bagbot.simulator.orders import (
     OrderEvent,
     OrderStatus,
     OrderType,
+    PreventedMatch,
+    Prevention,
     TradePrint,
 )
 from bagbot.simulator.symbols import SymbolRules
@@ -19,7 +21,6 @@ from bagbot.simulator.venue import BalanceEvent, BookEvent, DayStatistics
 Message = dict[str, object]
 
 _NOTHING = "0.00000000"
-_PREVENTION = "NONE"
 
 
 def milliseconds(time_ns: int) -> int:
@@ -64,8 +65,8 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "otoAllowed": False,
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
-        "allowTrailingStop": False,
-        "cancelReplaceAllowed": False,
+        "allowTrailingStop": True,
+        "cancelReplaceAllowed": True,
         "amendAllowed": False,
         "pegInstructionsAllowed": False,
         "isSpotTradingAllowed": True,
@@ -73,8 +74,8 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "filters": _filters(rules),
         "permissions": [],
         "permissionSets": [["SPOT"]],
-        "defaultSelfTradePreventionMode": _PREVENTION,
-        "allowedSelfTradePreventionModes": [_PREVENTION],
+        "defaultSelfTradePreventionMode": Prevention.NONE.value,
+        "allowedSelfTradePreventionModes": [mode.value for mode in Prevention],
     }
 
 
@@ -104,10 +105,10 @@ def _filters(rules: SymbolRules) -> list[Message]:
         },
         {
             "filterType": "TRAILING_DELTA",
-            "minTrailingAboveDelta": 10,
-            "maxTrailingAboveDelta": 2000,
-            "minTrailingBelowDelta": 10,
-            "maxTrailingBelowDelta": 2000,
+            "minTrailingAboveDelta": rules.trailing_delta_min,
+            "maxTrailingAboveDelta": rules.trailing_delta_max,
+            "minTrailingBelowDelta": rules.trailing_delta_min,
+            "maxTrailingBelowDelta": rules.trailing_delta_max,
         },
         {
             "filterType": "PERCENT_PRICE_BY_SIDE",
@@ -126,7 +127,7 @@ def _filters(rules: SymbolRules) -> list[Message]:
             "avgPriceMins": minutes,
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": rules.open_orders_max},
-        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 5},
+        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": rules.open_stops_max},
     ]
 
 
@@ -147,9 +148,9 @@ def order_ack(order: Order) -> Message:
 def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
     result = order_ack(order) | _order_amounts(order)
-    result["workingTime"] = milliseconds(order.time_ns)
-    result["selfTradePreventionMode"] = _PREVENTION
-    return result | _conditional(order)
+    result["workingTime"] = _working_ms(order)
+    result["selfTradePreventionMode"] = order.prevention.value
+    return result | _stop_fields(order) | _conditional(order)
 
 
 def order_full(placement: Placement) -> Message:
@@ -165,7 +166,22 @@ def order_full(placement: Placement) -> Message:
         }
         for execution in placement.executions
     ]
+    if placement.prevented:
+        result["preventedMatches"] = [_prevented_match(match) for match in placement.prevented]
     return result
+
+
+def _prevented_match(match: PreventedMatch) -> Message:
+    message: Message = {
+        "preventedMatchId": match.match_id,
+        "makerOrderId": match.maker_order_id,
+        "price": amount_text(match.price),
+    }
+    if match.taker_prevented:
+        message["takerPreventedQuantity"] = amount_text(match.taker_prevented)
+    if match.maker_prevented:
+        message["makerPreventedQuantity"] = amount_text(match.maker_prevented)
+    return message
 
 
 def cancel_result(order: Order) -> Message:
@@ -178,7 +194,8 @@ def cancel_result(order: Order) -> Message:
         "clientOrderId": order.cancel_id,
         "transactTime": milliseconds(order.update_time_ns),
         **_order_amounts(order),
-        "selfTradePreventionMode": _PREVENTION,
+        "selfTradePreventionMode": order.prevention.value,
+        **_stop_fields(order),
     }
 
 
@@ -190,13 +207,13 @@ def order_query(order: Order) -> Message:
         "orderListId": -1,
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
-        "stopPrice": _NOTHING,
+        "stopPrice": amount_text(order.stop_price),
         "icebergQty": _NOTHING,
         "time": milliseconds(order.time_ns),
         "updateTime": milliseconds(order.update_time_ns),
-        "isWorking": True,
-        "workingTime": milliseconds(order.time_ns),
-        "selfTradePreventionMode": _PREVENTION,
+        "isWorking": order.is_working,
+        "workingTime": _working_ms(order),
+        "selfTradePreventionMode": order.prevention.value,
         **_conditional(order),
     }
 
@@ -215,12 +232,29 @@ def _order_amounts(order: Order) -> Message:
     }
 
 
+def _working_ms(order: Order) -> int:
+    return -1 if order.working_ns is None else milliseconds(order.working_ns)
+
+
+def _stop_fields(order: Order) -> Message:
+    """Return the stop price, which the short replies show only where there is one."""
+    return {"stopPrice": amount_text(order.stop_price)} if order.type.is_stop else {}
+
+
 def _conditional(order: Order) -> Message:
     extra: Message = {}
+    if order.trailing_delta:
+        extra["trailingDelta"] = order.trailing_delta
+        extra["trailingTime"] = (
+            milliseconds(order.trailing_time_ns) if order.trailing_extreme else -1
+        )
     if order.strategy_id is not None:
         extra["strategyId"] = order.strategy_id
     if order.strategy_type is not None:
         extra["strategyType"] = order.strategy_type
+    if order.prevented_match_id is not None:
+        extra["preventedMatchId"] = order.prevented_match_id
+        extra["preventedQuantity"] = amount_text(order.prevented)
     if order.expiry_reason is not None:
         extra["expiryReason"] = order.expiry_reason.value
     return extra
@@ -553,13 +587,13 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "f": order.time_in_force.value,
         "q": amount_text(order.quantity),
         "p": amount_text(order.price),
-        "P": _NOTHING,
+        "P": amount_text(order.stop_price),
         "F": _NOTHING,
         "g": -1,
         "C": order.client_order_id if is_cancel else "",
-        "x": event.kind,
+        "x": "NEW" if event.kind == "RELEASED" else event.kind,
         "X": event.status.value,
-        "r": "NONE",
+        "r": event.reject_reason,
         "i": order.order_id,
         "l": amount_text(execution.quantity) if execution else _NOTHING,
         "z": amount_text(event.executed),
@@ -576,9 +610,16 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "Z": amount_text(event.executed_quote),
         "Y": amount_text(execution.quote_quantity) if execution else _NOTHING,
         "Q": amount_text(order.quote_quantity),
-        "W": milliseconds(order.time_ns),
-        "V": _PREVENTION,
     }
+    if event.working_ns is not None:
+        report["W"] = milliseconds(event.working_ns)
+    report["V"] = order.prevention.value
+    if event.prevented_match is not None:
+        report |= _prevention_fields(event, event.prevented_match)
+    if order.trailing_delta:
+        report["d"] = order.trailing_delta
+        if order.trailing_extreme:
+            report["D"] = milliseconds(order.trailing_time_ns)
     if order.strategy_id is not None:
         report["j"] = order.strategy_id
     if order.strategy_type is not None:
@@ -586,6 +627,24 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
     if event.status is OrderStatus.EXPIRED and order.expiry_reason is not None:
         report["eR"] = order.expiry_reason.value
     return report
+
+
+def _prevention_fields(event: OrderEvent, match: PreventedMatch) -> Message:
+    """Return what a TRADE_PREVENTION tells: the order's loss, and the trade that was not."""
+    is_taker = event.order.order_id == match.taker_order_id
+    cost = quote_amount(price=match.price, quantity=match.quantity)
+    return {
+        "v": match.match_id,
+        "A": amount_text(event.prevented),
+        "B": amount_text(match.taker_prevented if is_taker else match.maker_prevented),
+        # Nobody belongs to a trade group here.
+        "u": -1,
+        "U": match.maker_order_id if is_taker else match.taker_order_id,
+        "Cs": event.order.symbol,
+        "pl": amount_text(match.quantity),
+        "pL": amount_text(match.price),
+        "pY": amount_text(cost),
+    }
 
 
 def account_position(event: BalanceEvent, time_ns: int) -> Message:

@@ -41,6 +41,7 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    Prevention,
     TimeInForce,
 )
 
@@ -60,19 +61,14 @@ _AHEAD_MAX_US = 1_000_000
 # A timestamp with more digits than this is in microseconds.
 _MILLISECONDS_MAX = 10**14
 
-_UNSUPPORTED_TYPES = {
-    "STOP_LOSS": "Stop loss orders are not supported for this symbol.",
-    "STOP_LOSS_LIMIT": "Stop loss limit orders are not supported for this symbol.",
-    "TAKE_PROFIT": "Take profit orders are not supported for this symbol.",
-    "TAKE_PROFIT_LIMIT": "Take profit limit orders are not supported for this symbol.",
+_ORDER_TYPES = {kind.value: kind for kind in OrderType}
+_TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
+_TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+_RESTRICTIONS = {
+    "ONLY_NEW": OrderStatus.NEW,
+    "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
 }
-_PREVENTION_MODES = (
-    "EXPIRE_TAKER",
-    "EXPIRE_MAKER",
-    "EXPIRE_BOTH",
-    "DECREMENT",
-    "TRANSFER",
-)
+_PREVENTIONS = {mode.value: mode for mode in Prevention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +302,9 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
     """Return the order that the parameters describe. Raises BinanceError."""
     symbol = parameters.symbol()
     is_buy = parameters.choice("side", {"BUY": True, "SELL": False}, INVALID_SIDE)
-    kind = _order_type(parameters)
+    kind = parameters.choice("type", _ORDER_TYPES, INVALID_ORDER_TYPE)
     _refuse_unsupported(parameters)
+    stop_price, trailing_delta = _read_stop(parameters, kind)
     price = quantity = quote_quantity = 0
     time_in_force = TimeInForce.GTC
     if kind is OrderType.MARKET:
@@ -315,16 +312,15 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
         quantity, quote_quantity = _market_quantities(parameters)
     else:
         parameters.forbid("quoteOrderQty")
-        if kind is OrderType.LIMIT:
-            time_in_force = parameters.choice(
-                "timeInForce",
-                {choice.value: choice for choice in TimeInForce},
-                INVALID_TIME_IN_FORCE,
-            )
+        if kind in _TIMED_TYPES:
+            time_in_force = parameters.choice("timeInForce", _TIMES_IN_FORCE, INVALID_TIME_IN_FORCE)
         else:
             parameters.forbid("timeInForce")
         quantity = parameters.amount("quantity", error="Invalid quantity.")
-        price = parameters.amount("price", error="Invalid price.")
+        if kind.has_limit:
+            price = parameters.amount("price", error="Invalid price.")
+        else:
+            parameters.forbid("price")
     strategy_type = parameters.integer("strategyType")
     if strategy_type is not None and strategy_type < 1_000_000:
         raise BinanceError(-1134, "`strategyType` was less than 1000000.")
@@ -337,6 +333,9 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
         price=price,
         quantity=quantity,
         quote_quantity=quote_quantity,
+        stop_price=stop_price,
+        trailing_delta=trailing_delta,
+        prevention=read_prevention(parameters),
         client_order_id=parameters.client_order_id("newClientOrderId") or "",
         strategy_id=parameters.integer("strategyId"),
         strategy_type=strategy_type,
@@ -347,7 +346,7 @@ def read_response_type(parameters: Parameters, kind: OrderType) -> str:
     """Return ACK, RESULT or FULL, with the default of the order's type."""
     value = parameters.optional("newOrderRespType")
     if value is None:
-        return "ACK" if kind is OrderType.LIMIT_MAKER else "FULL"
+        return "FULL" if kind in (OrderType.LIMIT, OrderType.MARKET) else "ACK"
     if value not in ("ACK", "RESULT", "FULL"):
         raise invalid_data("newOrderRespType")
     return value
@@ -357,57 +356,73 @@ def read_cancel(parameters: Parameters, account_id: int) -> CancelOrder:
     """Return the cancellation that the parameters describe. Raises BinanceError."""
     symbol = parameters.symbol()
     order_id, client_order_id = read_order_reference(parameters)
-    restriction = parameters.optional("cancelRestrictions")
-    restrictions = {
-        None: None,
-        "ONLY_NEW": OrderStatus.NEW,
-        "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
-    }
-    if restriction not in restrictions:
-        raise BinanceError(
-            -1145,
-            "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.",
-        )
     return CancelOrder(
         account_id=account_id,
         symbol=symbol,
         order_id=order_id,
         client_order_id=client_order_id,
         cancel_id=parameters.client_order_id("newClientOrderId") or "",
-        restriction=restrictions[restriction],
+        restriction=read_cancel_restriction(parameters),
     )
 
 
-def read_order_reference(parameters: Parameters) -> tuple[int | None, str | None]:
-    """Return the order's id and client id as sent, at least one of them."""
-    order_id = parameters.integer("orderId")
-    client_order_id = parameters.client_order_id("origClientOrderId")
+def read_cancel_restriction(parameters: Parameters) -> OrderStatus | None:
+    """Return the status an order must have to be cancelled, or None for any."""
+    restriction = parameters.optional("cancelRestrictions")
+    if restriction is None:
+        return None
+    if restriction not in _RESTRICTIONS:
+        raise BinanceError(
+            -1145,
+            "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.",
+        )
+    return _RESTRICTIONS[restriction]
+
+
+def read_order_reference(
+    parameters: Parameters, id_name: str = "orderId", client_id_name: str = "origClientOrderId"
+) -> tuple[int | None, str | None]:
+    """Return the id and the client id under the given names, at least one of them."""
+    order_id = parameters.integer(id_name)
+    client_order_id = parameters.client_order_id(client_id_name)
     if order_id is None and client_order_id is None:
-        raise either_missing("orderId", "origClientOrderId")
+        raise either_missing(id_name, client_id_name)
     return order_id, client_order_id
 
 
-def _order_type(parameters: Parameters) -> OrderType:
-    value = parameters.mandatory("type")
-    if value in _UNSUPPORTED_TYPES:
-        raise BinanceError(-1013, _UNSUPPORTED_TYPES[value])
-    try:
-        return OrderType(value)
-    except ValueError as error:
-        raise BinanceError(*INVALID_ORDER_TYPE) from error
+def _read_stop(parameters: Parameters, kind: OrderType) -> tuple[int, int]:
+    """Return the stop price and the trailing delta; zero for what was not sent."""
+    if not kind.is_stop:
+        parameters.forbid("stopPrice", "trailingDelta")
+        return 0, 0
+    stop_price = 0
+    if parameters.optional("stopPrice") is not None:
+        stop_price = parameters.amount("stopPrice", error="Invalid stop price.")
+    trailing_delta = parameters.integer("trailingDelta")
+    if trailing_delta is None:
+        if not stop_price:
+            raise either_missing("stopPrice", "trailingDelta")
+        return stop_price, 0
+    if trailing_delta == 0:
+        raise invalid_data("trailingDelta")
+    return stop_price, trailing_delta
 
 
 def _refuse_unsupported(parameters: Parameters) -> None:
-    parameters.forbid("stopPrice", "trailingDelta")
     if parameters.optional("icebergQty") is not None:
         raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
-    mode = parameters.optional("selfTradePreventionMode")
-    if mode in _PREVENTION_MODES:
+
+
+def read_prevention(parameters: Parameters) -> Prevention:
+    """Return how the account is kept from trading with itself."""
+    mode = parameters.optional("selfTradePreventionMode") or Prevention.NONE.value
+    if mode == "TRANSFER":
         raise BinanceError(
             -1013, "This symbol does not allow the specified self-trade prevention mode."
         )
-    if mode not in (None, "NONE"):
+    if mode not in _PREVENTIONS:
         raise invalid_data("selfTradePreventionMode")
+    return _PREVENTIONS[mode]
 
 
 def _market_quantities(parameters: Parameters) -> tuple[int, int]:

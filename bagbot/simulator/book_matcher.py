@@ -11,15 +11,45 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bagbot.simulator.amounts import ONE, quote_amount
-from bagbot.simulator.orders import MARKET_ACCOUNT, Order, OrderType, TimeInForce
+from bagbot.simulator.orders import MARKET_ACCOUNT, Order, OrderType, Prevention, TimeInForce
 
 
 class Match(NamedTuple):
-    """A resting order that will trade, how much of it, and at what price."""
+    """A resting order that will trade, how much of it, and at what price.
+
+    When the account may not trade with itself, nothing trades and one or both lose quantity.
+    """
 
     maker: Order
     price: int
     quantity: int
+    taker_prevented: int = 0
+    maker_prevented: int = 0
+
+
+class Owner(NamedTuple):
+    """Whose order comes in, and what shall happen when it meets one of his own."""
+
+    account_id: int
+    prevention: Prevention
+
+    def is_kept_from(self, maker: Order) -> bool:
+        """Return whether the order may not trade with `maker`."""
+        return self.prevention is not Prevention.NONE and maker.account_id == self.account_id
+
+    def prevented(self, maker: Order, quantity: int) -> Match:
+        """Return what an order with `quantity` left and the `maker` lose instead of trading."""
+        both = min(quantity, maker.remaining)
+        lost = {
+            Prevention.EXPIRE_TAKER: (quantity, 0),
+            Prevention.EXPIRE_MAKER: (0, maker.remaining),
+            Prevention.EXPIRE_BOTH: (quantity, maker.remaining),
+            Prevention.DECREMENT: (both, both),
+        }
+        return Match(maker, maker.price, 0, *lost[self.prevention])
+
+
+NOBODY = Owner(MARKET_ACCOUNT, Prevention.NONE)
 
 
 class Plan(NamedTuple):
@@ -127,7 +157,9 @@ class Book:
         """Take `order` off the book."""
         (self._bids if order.is_buy else self._asks).remove(order)
 
-    def plan(self, *, is_buy: bool, limit: int | None, quantity: int) -> Plan:
+    def plan(
+        self, *, is_buy: bool, limit: int | None, quantity: int, owner: Owner = NOBODY
+    ) -> Plan:
         """Return the matches for `quantity`, no worse than `limit`. Nothing changes yet."""
         matches: list[Match] = []
         for maker in self.makers(taker_is_buy=is_buy):
@@ -137,6 +169,10 @@ class Book:
                 break
             if not self._is_in_range(maker.price):
                 return Plan(matches, quantity, is_stopped_by_range=True)
+            if owner.is_kept_from(maker):
+                matches.append(owner.prevented(maker, quantity))
+                quantity -= matches[-1].taker_prevented
+                continue
             taken = min(quantity, maker.remaining)
             matches.append(Match(maker, maker.price, taken))
             quantity -= taken
@@ -144,7 +180,9 @@ class Book:
         is_beyond = limit is not None and self._is_beyond_range(limit, is_buy=is_buy)
         return Plan(matches, quantity, is_stopped_by_range=is_beyond and quantity > 0)
 
-    def plan_quote(self, *, is_buy: bool, quote_quantity: int, lot: int) -> Plan:
+    def plan_quote(
+        self, *, is_buy: bool, quote_quantity: int, lot: int, owner: Owner = NOBODY
+    ) -> Plan:
         """Return the matches worth at most `quote_quantity`, in whole lots."""
         matches: list[Match] = []
         affordable = 0
@@ -152,10 +190,16 @@ class Book:
             affordable = quote_quantity * ONE // maker.price // lot * lot
             if affordable == 0 or not self._is_in_range(maker.price):
                 break
-            taken = min(affordable, maker.remaining)
-            matches.append(Match(maker, maker.price, taken))
+            if owner.is_kept_from(maker):
+                matches.append(owner.prevented(maker, affordable))
+                taken = matches[-1].taker_prevented
+            else:
+                taken = min(affordable, maker.remaining)
+                matches.append(Match(maker, maker.price, taken))
             quote_quantity -= quote_amount(price=maker.price, quantity=taken)
             affordable -= taken
+            if matches[-1].taker_prevented and affordable == 0:
+                break
         return Plan(matches, affordable)
 
     def take(self, maker: Order, quantity: int) -> None:

@@ -6,8 +6,19 @@ changed waits in `take_changes`. A command that is refused changes nothing.
 Rounding: a trade moves price * quantity rounded down to 1e-8 of the quote asset, the same
 amount on both sides; a resting buy order locks the same product rounded up; a commission is a
 share of what is received, rounded down, in the asset received.
+
+A stop that a trade touches goes live in `release_due_orders`, after the command that caused the
+trade: an order never begins to match in the middle of another's matching. Choices where Binance's
+documents are silent: going live is told as a second NEW; a buying stop without a limit locks its
+quantity at the stop price (or the last price) and needs the rest of the money when it goes live;
+a stop price that is already reached is refused for trailing stops too.
+
+An account is kept from trading with itself as the mode of its incoming order says. An order that
+lost a part to that and traded the rest is FILLED. An order that must fill at once or not at all
+and meets one of its own account expires unfilled, and changes nothing.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +27,8 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
-from bagbot.simulator.book_matcher import Book, Match, Plan
+from bagbot.simulator.book_matcher import Book, Match, Owner, Plan
+from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
     CancelOrder,
@@ -30,11 +42,15 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    PreventedMatch,
     Refusal,
     TimeInForce,
     TradePrint,
 )
+from bagbot.simulator.stop_orders import StopBook, is_touched
 from bagbot.simulator.symbols import SymbolRules
+
+_REJECT_REASONS = {Refusal.INSUFFICIENT_BALANCE: "INSUFFICIENT_BALANCES"}
 
 
 @dataclass(slots=True)
@@ -51,6 +67,7 @@ class Placement:
 
     order: Order
     executions: list[Execution]
+    prevented: list[PreventedMatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +102,16 @@ class Exchange:
         self.market_balances: dict[str, int] = dict.fromkeys(self.assets, 0)
         # Filled from the market: the price that percent and notional filters are measured by.
         self.reference_prices: dict[str, int] = {}
+        self.last_prices: dict[str, int] = {}
         self.next_order_id = 1
         self.next_event_id = 1
+        self.next_prevented_match_id = 0
         self.next_trade_ids: dict[str, int] = dict.fromkeys(self.symbols, 1)
         self._open_by_id: dict[int, Order] = {}
         self._open_by_client_id: dict[tuple[int, str, str], Order] = {}
-        self._open_counts: dict[tuple[int, str], int] = {}
+        self._open_counts: dict[tuple[int, str, bool], int] = {}
+        self._stops = {symbol: StopBook() for symbol in self.symbols}
+        self._touched: deque[Order] = deque()
         self._changes = Changes()
 
     # Accounts and look-ups.
@@ -109,9 +130,12 @@ class Exchange:
         self.balances[account_id] = {asset: Balance() for asset in self.assets} | dict(balances)
 
     def restore_order(self, order: Order) -> None:
-        """Put an open order back on the book; its money is already locked."""
+        """Put an open order back where it was; its money is already locked."""
         self._index(order)
-        self.books[order.symbol].rest(order)
+        if order.is_working:
+            self.books[order.symbol].rest(order)
+        else:
+            self._stops[order.symbol].add(order, self.last_prices.get(order.symbol))
 
     def open_order(self, order_id: int) -> Order | None:
         """Return the open order with this id."""
@@ -136,12 +160,23 @@ class Exchange:
         """Return whether a user's order or money has changed since `take_changes`."""
         return self._changes.is_durable
 
+    @property
+    def has_due_orders(self) -> bool:
+        """Return whether stops have been touched and wait for `release_due_orders`."""
+        return bool(self._touched)
+
     def take_changes(self) -> Changes:
         """Return what has changed since the last call."""
         changes, self._changes = self._changes, Changes()
         return changes
 
     # Commands of users.
+
+    def check_filters(self, command: PlaceOrder) -> None:
+        """Raise OrderRefusedError if the order fails a filter, those that count included."""
+        rules = self.symbols[command.symbol]
+        check_filters(command, rules, self.reference_prices.get(command.symbol))
+        self._check_open_counts(command, rules)
 
     def check(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if `place` would refuse the order now."""
@@ -154,15 +189,13 @@ class Exchange:
         """
         plan, lock = self._plan(command)
         order = self._accept(command, plan, lock, now)
-        self._emit("NEW", order, now, is_on_book=True)
-        executions = [
-            execution
-            for match in plan.matches
-            for execution in self._trade(match, order, now)
-            if execution.order_id == order.order_id and not execution.is_maker
-        ]
-        self._finish_placing(order, plan, now)
-        return Placement(order, executions)
+        self._emit("NEW", order, now, is_on_book=order.is_working)
+        if not order.is_working:
+            self._stops[order.symbol].add(order, self.last_prices.get(order.symbol))
+            return Placement(order, [], [])
+        executions, prevented = self._match(order, plan, now)
+        self.release_due_orders(now)
+        return Placement(order, executions, prevented)
 
     def cancel(self, command: CancelOrder, now: Moment) -> Order:
         """Cancel an open order and return it.
@@ -173,11 +206,17 @@ class Exchange:
         if command.restriction not in (None, order.status):
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
         order.cancel_id = command.cancel_id or f"simcancel{self.next_event_id:012d}"
-        self.books[order.symbol].remove(order)
-        self._changes.books[order.symbol] = None
+        self._take_off(order)
         self._close(order, OrderStatus.CANCELED, now)
         self._emit("CANCELED", order, now, is_on_book=False)
         return order
+
+    def release_due_orders(self, now: Moment) -> None:
+        """Let every touched stop go live, and those that its trades touch in turn."""
+        while self._touched:
+            order = self._touched.popleft()
+            if order.is_open:
+                self._release(order, now)
 
     # What the market does.
 
@@ -220,6 +259,7 @@ class Exchange:
             self._take_trade_id(symbol), symbol, price, quantity, time_ns, buyer_is_maker
         )
         self._changes.prints.append(trade)
+        self._touch_stops(symbol, price, time_ns)
         return trade
 
     # Checking a new order.
@@ -227,72 +267,71 @@ class Exchange:
     def _plan(self, command: PlaceOrder) -> tuple[Plan, int]:
         """Return the matches and the amount to lock, or raise OrderRefusedError."""
         rules = self.symbols[command.symbol]
-        self._check_filters(command, rules)
+        self.check_filters(command)
         key = (command.account_id, command.symbol, command.client_order_id)
         if command.client_order_id and key in self._open_by_client_id:
             raise OrderRefusedError(Refusal.DUPLICATE_ORDER)
-        book = self.books[command.symbol]
-        if command.quote_quantity:
-            plan = book.plan_quote(
-                is_buy=command.is_buy, quote_quantity=command.quote_quantity, lot=rules.lot
-            )
-            _check_quote_liquidity(plan, rules)
-        else:
-            limit = None if command.type is OrderType.MARKET else command.price
-            plan = book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity)
-        if command.type is OrderType.LIMIT_MAKER and plan.matches:
-            raise OrderRefusedError(Refusal.WOULD_TAKE)
-        if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
-            plan = Plan([], command.quantity)
-        lock = _amount_to_lock(command, plan)
+        plan = self._plan_stop(command) if command.type.is_stop else self._plan_matches(command)
+        lock = _amount_to_lock(command, plan, self.last_prices.get(command.symbol, 0))
         asset = rules.quote if command.is_buy else rules.base
         if self.balances[command.account_id][asset].free < lock:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
 
-    def _check_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
+    def _check_open_counts(self, command: PlaceOrder, rules: SymbolRules) -> None:
         if command.type is OrderType.MARKET:
-            self._check_market_filters(command, rules)
             return
-        self._check_limit_filters(command, rules)
-        open_count = self._open_counts.get((command.account_id, command.symbol), 0)
-        if open_count >= rules.open_orders_max:
+        key = (command.account_id, command.symbol)
+        stop_count = self._open_counts.get((*key, True), 0)
+        if self._open_counts.get((*key, False), 0) + stop_count >= rules.open_orders_max:
             raise OrderRefusedError(Refusal.MAX_NUM_ORDERS)
+        if command.type.is_stop and stop_count >= rules.open_stops_max:
+            raise OrderRefusedError(Refusal.MAX_NUM_ALGO_ORDERS)
 
-    def _check_limit_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
-        price = command.price
-        if not rules.price_min <= price <= rules.price_max or price % rules.tick:
-            raise OrderRefusedError(Refusal.PRICE_FILTER)
-        _check_lot(command.quantity, rules)
-        reference = self.reference_prices.get(command.symbol)
-        if reference is not None and not (
-            reference <= price * rules.price_divisor_down
-            and price <= reference * rules.price_multiplier_up
-        ):
-            raise OrderRefusedError(Refusal.PERCENT_PRICE_BY_SIDE)
-        _check_notional(quote_amount(price=price, quantity=command.quantity), rules)
-
-    def _check_market_filters(self, command: PlaceOrder, rules: SymbolRules) -> None:
-        if command.quote_quantity:
-            if command.quote_quantity < rules.notional_min:
-                raise OrderRefusedError(Refusal.NOTIONAL)
-            return
-        _check_lot(command.quantity, rules)
-        if command.quantity > rules.market_quantity_max:
-            raise OrderRefusedError(Refusal.MARKET_LOT_SIZE)
-        reference = self.reference_prices.get(command.symbol)
-        # Large market orders may exceed maxNotional: applyMaxToMarket is false everywhere.
+    def _plan_stop(self, command: PlaceOrder) -> Plan:
+        last = self.last_prices.get(command.symbol)
         if (
-            reference is not None
-            and quote_amount(price=reference, quantity=command.quantity) < rules.notional_min
+            last is not None
+            and command.stop_price
+            and is_touched(command.type, last, command.stop_price, is_buy=command.is_buy)
         ):
-            raise OrderRefusedError(Refusal.NOTIONAL)
+            raise OrderRefusedError(Refusal.WOULD_TRIGGER)
+        return Plan([], command.quantity)
+
+    def _plan_matches(self, command: PlaceOrder) -> Plan:
+        plan = self._find_matches(command, self.symbols[command.symbol])
+        if command.quote_quantity:
+            _check_quote_liquidity(plan, self.symbols[command.symbol])
+        if command.type is OrderType.LIMIT_MAKER and plan.matches:
+            raise OrderRefusedError(Refusal.WOULD_TAKE)
+        if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
+            plan = Plan([], command.quantity)
+        return plan
+
+    def _find_matches(self, command: PlaceOrder, rules: SymbolRules) -> Plan:
+        """Return whom a new order would trade with."""
+        book = self.books[command.symbol]
+        owner = Owner(command.account_id, command.prevention)
+        if command.quote_quantity:
+            return book.plan_quote(
+                is_buy=command.is_buy,
+                quote_quantity=command.quote_quantity,
+                lot=rules.lot,
+                owner=owner,
+            )
+        limit = command.price if command.type.has_limit else None
+        return book.plan(is_buy=command.is_buy, limit=limit, quantity=command.quantity, owner=owner)
+
+    def _commission(self, received: int, rate_ppm: int) -> int:
+        """Return the fee on what was received."""
+        return commission_amount(received, rate_ppm)
 
     # Carrying an order out.
 
     def _accept(self, command: PlaceOrder, plan: Plan, lock: int, now: Moment) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
-        quantity = command.quantity or _planned(plan) + plan.missing
+        prevented = sum(match.taker_prevented for match in plan.matches)
+        quantity = command.quantity or _planned(plan) + prevented + plan.missing
         order = Order(
             order_id=self.next_order_id,
             account_id=command.account_id,
@@ -311,6 +350,10 @@ class Exchange:
             market_time_ms=now.market_time_ms,
             strategy_id=command.strategy_id,
             strategy_type=command.strategy_type,
+            stop_price=command.stop_price,
+            trailing_delta=command.trailing_delta,
+            prevention=command.prevention,
+            is_working=not command.type.is_stop,
         )
         self.next_order_id += 1
         balance = self._balance(order, self._locked_asset(order))
@@ -319,18 +362,90 @@ class Exchange:
         self._index(order)
         return order
 
+    def _release(self, order: Order, now: Moment) -> None:
+        """Turn a touched stop into the market or limit order it has been waiting to be."""
+        try:
+            plan = self._plan_released(order)
+        except OrderRefusedError as error:
+            reason = _REJECT_REASONS.get(error.refusal, "NONE")
+            self._expire(order, ExpiryReason.REJECTED, now, reject_reason=reason)
+            return
+        order.is_working = True
+        order.released_ns = order.update_time_ns = now.time_ns
+        self._emit("RELEASED", order, now, is_on_book=True)
+        self._match(order, plan, now)
+
+    def _plan_released(self, order: Order) -> Plan:
+        """Return the matches of an order that goes live, its money locked."""
+        rules = self.symbols[order.symbol]
+        check_filters_live(order, rules, self.reference_prices.get(order.symbol))
+        limit = order.price if order.type.has_limit else None
+        plan = self.books[order.symbol].plan(
+            is_buy=order.is_buy,
+            limit=limit,
+            quantity=order.quantity,
+            owner=Owner(order.account_id, order.prevention),
+        )
+        if order.time_in_force is TimeInForce.FOK and _planned(plan) < order.quantity:
+            return Plan([], order.quantity)
+        if order.is_buy and limit is None:
+            more = _cost(plan.matches) - order.locked
+            if more > self._balance(order, rules.quote).free:
+                raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
+            self._unlock(order, -more)
+        return plan
+
+    def _match(
+        self, order: Order, plan: Plan, now: Moment
+    ) -> tuple[list[Execution], list[PreventedMatch]]:
+        """Carry out the planned matches, and let what is left rest or expire."""
+        executions: list[Execution] = []
+        prevented: list[PreventedMatch] = []
+        for match in plan.matches:
+            if match.quantity:
+                executions += [
+                    execution
+                    for execution in self._trade(match, order, now)
+                    if execution.order_id == order.order_id and not execution.is_maker
+                ]
+            else:
+                prevented.append(self._prevent(match, order, now))
+        self._finish_placing(order, plan, now)
+        return executions, prevented
+
     def _finish_placing(self, order: Order, plan: Plan, now: Moment) -> None:
-        if order.status is OrderStatus.FILLED:
+        if not order.is_open:
             return
         reason = _expiry_reason(order, plan)
         if reason is None:
+            order.queue_number = self.next_event_id
             self.books[order.symbol].rest(order)
             self._changes.books[order.symbol] = None
             self._changes.orders[order.order_id] = order
             return
+        self._expire(order, reason, now)
+
+    def _expire(
+        self, order: Order, reason: ExpiryReason, now: Moment, *, reject_reason: str = "NONE"
+    ) -> None:
         order.expiry_reason = reason
         self._close(order, OrderStatus.EXPIRED, now)
-        self._emit("EXPIRED", order, now, is_on_book=False)
+        self._emit("EXPIRED", order, now, is_on_book=False, reject_reason=reject_reason)
+
+    def _take_off(self, order: Order) -> None:
+        """Remove an open order from where it rests or waits."""
+        if order.is_working:
+            self.books[order.symbol].remove(order)
+            self._changes.books[order.symbol] = None
+        else:
+            self._stops[order.symbol].discard(order)
+
+    def _touch_stops(self, symbol: str, price: int, time_ns: int) -> None:
+        self.last_prices[symbol] = price
+        reached, followed = self._stops[symbol].touch(price, time_ns)
+        self._touched.extend(reached)
+        for order in followed:
+            self._changes.orders[order.order_id] = order
 
     def _trade(self, match: Match, taker: Order | None, now: Moment) -> list[Execution]:
         """Carry out one match; the market itself is the taker when `taker` is None."""
@@ -345,6 +460,7 @@ class Exchange:
             )
         )
         self._changes.books[maker.symbol] = None
+        self._touch_stops(maker.symbol, match.price, now.time_ns)
         executions = []
         for order, is_maker in ((taker, False), (maker, True)):
             if order is None or order.account_id == MARKET_ACCOUNT:
@@ -353,6 +469,50 @@ class Exchange:
             else:
                 executions.append(self._settle(order, match, trade_id, now, is_maker=is_maker))
         return executions
+
+    def _prevent(self, match: Match, taker: Order, now: Moment) -> PreventedMatch:
+        """Keep an account from trading with itself."""
+        maker = match.maker
+        prevented = PreventedMatch(
+            match_id=self.next_prevented_match_id,
+            taker_order_id=taker.order_id,
+            maker_order_id=maker.order_id,
+            price=match.price,
+            quantity=min(taker.remaining, maker.remaining),
+            taker_prevented=match.taker_prevented,
+            maker_prevented=match.maker_prevented,
+        )
+        self.next_prevented_match_id += 1
+        if match.maker_prevented:
+            self.books[maker.symbol].take(maker, match.maker_prevented)
+            self._changes.books[maker.symbol] = None
+            self._lose(maker, match.maker_prevented, prevented, now)
+        if match.taker_prevented:
+            taker.remaining -= match.taker_prevented
+            self._lose(taker, match.taker_prevented, prevented, now)
+        return prevented
+
+    def _lose(
+        self, order: Order, quantity: int, prevented_match: PreventedMatch, now: Moment
+    ) -> None:
+        """Record what an order has lost; `remaining` is already reduced."""
+        order.prevented += quantity
+        order.prevented_match_id = prevented_match.match_id
+        order.update_time_ns = now.time_ns
+        if order.remaining == 0:
+            self._close(order, OrderStatus.EXPIRED_IN_MATCH, now)
+        elif order.is_buy:
+            self._release_surplus(order)
+        else:
+            # A sale by quote amount has locked only what it will sell.
+            self._unlock(order, max(order.locked - order.remaining, 0))
+        self._emit(
+            "TRADE_PREVENTION",
+            order,
+            now,
+            is_on_book=order.is_open,
+            prevented_match=prevented_match,
+        )
 
     def _settle_market(self, match: Match, symbol: str, *, is_buy: bool) -> None:
         rules = self.symbols[symbol]
@@ -370,7 +530,7 @@ class Exchange:
         given, received = (cost, match.quantity) if order.is_buy else (match.quantity, cost)
         received_asset = rules.base if order.is_buy else rules.quote
         rate_ppm = self.maker_fee_ppm if is_maker else self.taker_fee_ppm
-        commission = commission_amount(received, rate_ppm)
+        commission = self._commission(received, rate_ppm)
         self._balance(order, self._locked_asset(order)).locked -= given
         order.locked -= given
         self._balance(order, received_asset).free += received - commission
@@ -404,7 +564,7 @@ class Exchange:
 
     def _release_surplus(self, order: Order) -> None:
         """Free what a better price than the limit left over."""
-        if order.type is OrderType.MARKET or not order.is_buy:
+        if not (order.type.has_limit and order.is_buy):
             return
         needed = quote_amount_ceiling(price=order.price, quantity=order.remaining)
         self._unlock(order, order.locked - needed)
@@ -423,12 +583,12 @@ class Exchange:
         self._changes.orders[order.order_id] = order
         if self._open_by_id.pop(order.order_id, None) is not None:
             del self._open_by_client_id[(order.account_id, order.symbol, order.client_order_id)]
-            self._open_counts[(order.account_id, order.symbol)] -= 1
+            self._open_counts[_count_key(order)] -= 1
 
     def _index(self, order: Order) -> None:
         self._open_by_id[order.order_id] = order
         self._open_by_client_id[(order.account_id, order.symbol, order.client_order_id)] = order
-        count_key = (order.account_id, order.symbol)
+        count_key = _count_key(order)
         self._open_counts[count_key] = self._open_counts.get(count_key, 0) + 1
 
     def _emit(
@@ -439,6 +599,8 @@ class Exchange:
         *,
         is_on_book: bool,
         execution: Execution | None = None,
+        prevented_match: PreventedMatch | None = None,
+        reject_reason: str = "NONE",
     ) -> None:
         self._changes.orders[order.order_id] = order
         self._changes.events.append(
@@ -451,7 +613,11 @@ class Exchange:
                 executed_quote=order.executed_quote,
                 time_ns=now.time_ns,
                 is_on_book=is_on_book,
+                working_ns=order.working_ns,
                 execution=execution,
+                prevented=order.prevented,
+                prevented_match=prevented_match,
+                reject_reason=reject_reason,
             )
         )
         self.next_event_id += 1
@@ -493,36 +659,30 @@ def _cost(matches: Iterable[Match]) -> int:
     return sum(quote_amount(price=match.price, quantity=match.quantity) for match in matches)
 
 
-def _amount_to_lock(command: PlaceOrder, plan: Plan) -> int:
+def _count_key(order: Order) -> tuple[int, str, bool]:
+    return order.account_id, order.symbol, order.type.is_stop
+
+
+def _amount_to_lock(command: PlaceOrder, plan: Plan, last_price: int) -> int:
     if not command.is_buy:
         return command.quantity or _planned(plan)
     if command.type is not OrderType.MARKET:
-        return quote_amount_ceiling(price=command.price, quantity=command.quantity)
+        price = command.price or command.stop_price or last_price
+        return quote_amount_ceiling(price=price, quantity=command.quantity)
     return command.quote_quantity or _cost(plan.matches)
-
-
-def _check_lot(quantity: int, rules: SymbolRules) -> None:
-    if not rules.quantity_min <= quantity <= rules.quantity_max or quantity % rules.lot:
-        raise OrderRefusedError(Refusal.LOT_SIZE)
-
-
-def _check_notional(notional: int, rules: SymbolRules) -> None:
-    if notional <= 0:
-        raise OrderRefusedError(Refusal.ZERO_NOTIONAL)
-    if not rules.notional_min <= notional <= rules.notional_max:
-        raise OrderRefusedError(Refusal.NOTIONAL)
 
 
 def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
     if not plan.matches:
         raise OrderRefusedError(Refusal.NO_LIQUIDITY)
-    if _planned(plan) < rules.quantity_min:
+    prevented = sum(match.taker_prevented for match in plan.matches)
+    if _planned(plan) + prevented < rules.quantity_min:
         raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
 
 
 def _expiry_reason(order: Order, plan: Plan) -> ExpiryReason | None:
     """Return why what is left of an order just placed may not rest, or None if it may."""
-    if order.type is OrderType.MARKET:
+    if not order.type.has_limit:
         return ExpiryReason.INSUFFICIENT_LIQUIDITY
     if order.time_in_force is TimeInForce.FOK:
         return ExpiryReason.UNFILLED_FOK

@@ -12,11 +12,36 @@ MARKET_ACCOUNT = 0
 
 
 class OrderType(StrEnum):
-    """The order types served; the stop types are refused as not supported for the symbol."""
+    """The order types served. The last four are stops: they wait for the price to touch them."""
 
     LIMIT = "LIMIT"
     LIMIT_MAKER = "LIMIT_MAKER"
     MARKET = "MARKET"
+    STOP_LOSS = "STOP_LOSS"
+    STOP_LOSS_LIMIT = "STOP_LOSS_LIMIT"
+    TAKE_PROFIT = "TAKE_PROFIT"
+    TAKE_PROFIT_LIMIT = "TAKE_PROFIT_LIMIT"
+
+    @property
+    def is_stop(self) -> bool:
+        """Return whether an order of this type waits until a trade touches it."""
+        return self in _STOP_TYPES
+
+    @property
+    def has_limit(self) -> bool:
+        """Return whether an order of this type has a price of its own."""
+        return self not in _MARKET_TYPES
+
+
+_STOP_TYPES = frozenset(
+    {
+        OrderType.STOP_LOSS,
+        OrderType.STOP_LOSS_LIMIT,
+        OrderType.TAKE_PROFIT,
+        OrderType.TAKE_PROFIT_LIMIT,
+    }
+)
+_MARKET_TYPES = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT})
 
 
 class TimeInForce(StrEnum):
@@ -27,6 +52,16 @@ class TimeInForce(StrEnum):
     FOK = "FOK"
 
 
+class Prevention(StrEnum):
+    """What happens when an order would trade with another one of the same account."""
+
+    NONE = "NONE"
+    EXPIRE_TAKER = "EXPIRE_TAKER"
+    EXPIRE_MAKER = "EXPIRE_MAKER"
+    EXPIRE_BOTH = "EXPIRE_BOTH"
+    DECREMENT = "DECREMENT"
+
+
 class OrderStatus(StrEnum):
     """Where an order is in its life."""
 
@@ -35,6 +70,7 @@ class OrderStatus(StrEnum):
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
 
 
 class ExpiryReason(StrEnum):
@@ -44,6 +80,7 @@ class ExpiryReason(StrEnum):
     UNFILLED_FOK = "UNFILLED_FOK_ORDER_EXPIRED"
     INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
     PRICE_RANGE_EXCEEDED = "EXECUTION_RULE_PRICE_RANGE_EXCEEDED"
+    REJECTED = "REJECTED"
 
 
 class Refusal(StrEnum):
@@ -52,6 +89,7 @@ class Refusal(StrEnum):
     DUPLICATE_ORDER = "Duplicate order sent."
     INSUFFICIENT_BALANCE = "Account has insufficient balance for requested action."
     WOULD_TAKE = "Order would immediately match and take."
+    WOULD_TRIGGER = "Order would trigger immediately."
     NO_LIQUIDITY = "Order book liquidity is less than symbol minimum quantity."
     LIQUIDITY_BELOW_LOT = "Order book liquidity is less than `LOT_SIZE` filter minimum quantity."
     ZERO_NOTIONAL = "Price * QTY is zero or less."
@@ -62,7 +100,9 @@ class Refusal(StrEnum):
     LOT_SIZE = "Filter failure: LOT_SIZE"
     MARKET_LOT_SIZE = "Filter failure: MARKET_LOT_SIZE"
     NOTIONAL = "Filter failure: NOTIONAL"
+    TRAILING_DELTA = "Filter failure: TRAILING_DELTA"
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
+    MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
 
 
 class OrderRefusedError(Exception):
@@ -93,6 +133,10 @@ class PlaceOrder:
     price: int = 0
     quantity: int = 0
     quote_quantity: int = 0
+    stop_price: int = 0
+    # In basis points; zero for a stop that does not follow the market.
+    trailing_delta: int = 0
+    prevention: Prevention = Prevention.NONE
     client_order_id: str = ""
     strategy_id: int | None = None
     strategy_type: int | None = None
@@ -136,11 +180,30 @@ class Order:
     strategy_type: int | None = None
     # The cancellation's own id, which its reply and its event name beside the order's.
     cancel_id: str = ""
+    stop_price: int = 0
+    trailing_delta: int = 0
+    # The highest (sell) or lowest (buy) price since a trailing stop follows; zero before.
+    trailing_extreme: int = 0
+    trailing_time_ns: int = 0
+    # A stop does not work before it is touched; then it does so from `released_ns` on.
+    is_working: bool = True
+    released_ns: int = 0
+    # At one price the order with the smaller number is first.
+    queue_number: int = 0
+    prevention: Prevention = Prevention.NONE
+    # How much was kept from trading with the account's own orders, and the last time of that.
+    prevented: int = 0
+    prevented_match_id: int | None = None
 
     @property
     def executed(self) -> int:
         """Return how much has traded. After the end `remaining` keeps what never traded."""
-        return self.quantity - self.remaining
+        return self.quantity - self.remaining - self.prevented
+
+    @property
+    def working_ns(self) -> int | None:
+        """Return since when the order works, or None while it waits or if it never did."""
+        return (self.released_ns or self.time_ns) if self.is_working else None
 
     @property
     def is_open(self) -> bool:
@@ -168,6 +231,20 @@ class Execution:
     market_time_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreventedMatch:
+    """A trade of an account with itself that did not happen, and what each order lost by it."""
+
+    match_id: int
+    taker_order_id: int
+    maker_order_id: int
+    price: int
+    # What would have traded.
+    quantity: int
+    taker_prevented: int
+    maker_prevented: int
+
+
 @dataclass(frozen=True, slots=True)
 class TradePrint:
     """One trade on the public tape."""
@@ -182,7 +259,10 @@ class TradePrint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEvent:
-    """What happened to an order, with the order as it was right then."""
+    """What happened to an order, with the order as it was right then.
+
+    `kind` is Binance's execution type, and RELEASED for a stop that goes live.
+    """
 
     event_id: int
     kind: str
@@ -192,7 +272,11 @@ class OrderEvent:
     executed_quote: int
     time_ns: int
     is_on_book: bool
+    working_ns: int | None
     execution: Execution | None = None
+    prevented: int = 0
+    prevented_match: PreventedMatch | None = None
+    reject_reason: str = "NONE"
 
 
 @dataclass(slots=True)

@@ -62,10 +62,10 @@ class RateLimits:
         """Take back what turned out to be free."""
         self._weight.used = max(self._weight.used_at(now_ms) - weight, 0)
 
-    def check_orders(self, now_ms: int) -> None:
-        """Raise BinanceError when one more order would be too many."""
+    def check_orders(self, now_ms: int, order_count: int) -> None:
+        """Raise BinanceError when so many more orders would be too many."""
         for name, window in self._orders.items():
-            if window.used_at(now_ms) >= window.limit:
+            if window.used_at(now_ms) + order_count > window.limit:
                 raise too_many_orders(
                     window.limit, name, now_ms=now_ms, until_ms=window.ends_at(now_ms)
                 )

@@ -20,9 +20,12 @@ import msgspec
 import structlog
 from aiohttp import WSMsgType, web
 
+from bagbot.domain import fills
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
 from bagbot.simulator.amounts import amount_from_decimal
+from bagbot.simulator.bar_exchange import BarExchange
+from bagbot.simulator.bar_venue import BarSeries, BarVenue, StandingClock
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.exchange import Exchange
@@ -48,7 +51,7 @@ from bagbot.simulator.spot_api import (
     SpotApi,
 )
 from bagbot.simulator.store import Store
-from bagbot.simulator.symbols import DEFAULT_SYMBOLS, with_open_orders_max
+from bagbot.simulator.symbols import DEFAULT_SYMBOLS, SymbolRules, with_open_orders_max
 from bagbot.simulator.venue import (
     BookEvent,
     CandleEvent,
@@ -92,6 +95,10 @@ class SimulatorSettings:
     market of `data_symbol` is that record, from its first bar or from `market_start_ms` on; every
     other market is synthetic. `speed` is market seconds per wall second. Balances and seed count
     on the first start with a store only.
+
+    `matcher` is "book", or "bars": then `data_symbol` is the only market, and its bars decide fills
+    by docs/FILL_RULES.md, with the costs `slippage_ticks` to `volume_share_ppm` (None: no limit).
+    `stepped` bars wait for POST /admin/step, others follow the clock at `speed`.
     """
 
     api_key: str
@@ -107,6 +114,12 @@ class SimulatorSettings:
     balances: Mapping[str, Decimal] = field(default_factory=_default_balances)
     maker_fee_ppm: int = 1_000
     taker_fee_ppm: int = 1_000
+    matcher: str = "book"
+    stepped: bool = False
+    slippage_ticks: int = 0
+    slippage_ppm: int = 0
+    through_ticks: int = 1
+    volume_share_ppm: int | None = None
     open_orders_max: int = 200
     limits: LimitSettings = field(default_factory=LimitSettings)
 
@@ -118,6 +131,15 @@ class SimulatorSettings:
             raise ConfigError("speed must be a number above zero")
         if any(amount < 0 for amount in self.balances.values()):
             raise ConfigError("a balance cannot be negative")
+        if self.matcher not in ("book", "bars"):
+            raise ConfigError('matcher must be "book" or "bars"')
+        if self.matcher == "bars" and self.data is None:
+            raise ConfigError("bars need data")
+        if self.stepped and self.matcher != "bars":
+            raise ConfigError("only bars are stepped")
+        share_ppm = self.volume_share_ppm or 0
+        if min(self.slippage_ticks, self.slippage_ppm, self.through_ticks, share_ppm) < 0:
+            raise ConfigError("a cost cannot be negative")
 
 
 class SimulatorServer:
@@ -362,7 +384,9 @@ class SimulatorServer:
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"
         headers = self._api.limits.headers(self._clock() // 1_000_000, with_orders=False)
-        body = {"code": error.code, "msg": error.message}
+        body: dict[str, object] = {"code": error.code, "msg": error.message}
+        if error.data is not None:
+            body["data"] = error.data
         return _json(body, error.status, headers | error.headers)
 
     def _scripted(self, fault: Fault, log: LoggedRequest) -> web.Response:
@@ -542,7 +566,9 @@ def _build_venue(
     """Return the venue as it was left, or a new one."""
     symbols = with_open_orders_max(DEFAULT_SYMBOLS, settings.open_orders_max)
     state = store.state()
-    step_ms = grid_ms(settings.speed)
+    served = {settings.data_symbol} if settings.matcher == "bars" else set(symbols)
+    if state is not None and state.prices.keys() != served:
+        raise ConfigError("the store is of an exchange with other markets: take another one")
     market_name = "" if settings.data is None else settings.data.name
     if state is not None and state.market_name == market_name:
         market_start_ms = state.market_time_ms
@@ -550,7 +576,13 @@ def _build_venue(
         market_start_ms = settings.market_start_ms
     else:
         market_start_ms = bars[0].open_ms if bars is not None else now_ns // 1_000_000
+    balances = {asset: amount_from_decimal(amount) for asset, amount in settings.balances.items()}
+    if settings.matcher == "bars" and bars is not None:
+        rules = symbols[settings.data_symbol]
+        series = BarSeries(bars, rules, start_ms=market_start_ms)
+        return _build_bar_venue(settings, store, series, rules, balances, now_ns)
     sources: dict[str, PriceSource] = {}
+    step_ms = grid_ms(settings.speed)
     for symbol, rules in symbols.items():
         if bars is not None and symbol == settings.data_symbol:
             sources[symbol] = RecordedMarket(bars, rules, start_ms=market_start_ms, step_ms=step_ms)
@@ -574,10 +606,41 @@ def _build_venue(
         clock=MarketClock(
             wire_start_ns=now_ns, market_start_ms=market_start_ms, speed=settings.speed
         ),
-        balances={
-            asset: amount_from_decimal(amount) for asset, amount in settings.balances.items()
-        },
+        balances=balances,
         market_name=market_name,
+    )
+
+
+def _build_bar_venue(
+    settings: SimulatorSettings,
+    store: Store,
+    series: BarSeries,
+    rules: SymbolRules,
+    balances: Mapping[str, int],
+    now_ns: int,
+) -> BarVenue:
+    """Return the venue that plays `series` bar by bar."""
+    assert settings.data is not None
+    share_ppm = settings.volume_share_ppm
+    costs = fills.Costs(
+        maker_fee_ppm=settings.maker_fee_ppm,
+        taker_fee_ppm=settings.taker_fee_ppm,
+        slippage_ticks=settings.slippage_ticks,
+        slippage_ppm=settings.slippage_ppm,
+        through_ticks=settings.through_ticks,
+        volume_share_ppm=fills.UNLIMITED if share_ppm is None else share_ppm,
+    )
+    start_ms = series.in_play.open_ms
+    clock: MarketClock = StandingClock(wire_start_ns=now_ns, market_start_ms=start_ms)
+    if not settings.stepped:
+        clock = MarketClock(wire_start_ns=now_ns, market_start_ms=start_ms, speed=settings.speed)
+    return BarVenue(
+        BarExchange({rules.symbol: rules}, costs),
+        series,
+        store,
+        clock=clock,
+        balances=balances,
+        market_name=settings.data.name,
     )
 
 

@@ -33,6 +33,7 @@ from bagbot.simulator.binance_wire import (
     read_order_reference,
     read_response_type,
 )
+from bagbot.simulator.cancel_replace import carry_out, read_cancel_replace
 from bagbot.simulator.exchange import Placement
 from bagbot.simulator.orders import (
     CancelOrder,
@@ -40,6 +41,7 @@ from bagbot.simulator.orders import (
     Order,
     OrderEvent,
     OrderRefusedError,
+    PlaceOrder,
     Refusal,
     TradePrint,
 )
@@ -63,6 +65,8 @@ class Endpoint:
     # Orders that are accepted weigh nothing since 2026-04-02.
     is_free_on_success: bool = False
     places_orders: bool = False
+    # How many orders must be within the limit before anything else happens.
+    order_count: int = 0
 
 
 class SpotApi:
@@ -90,8 +94,8 @@ class SpotApi:
         if endpoint.is_signed:
             check_time(request.parameters, now_ns)
             check_signature(self._api_secret, request)
-        if endpoint.places_orders:
-            self.limits.check_orders(now_ms)
+        if endpoint.order_count:
+            self.limits.check_orders(now_ms, endpoint.order_count)
         result = action(now_ns)
         if endpoint.is_free_on_success:
             self.limits.refund(weight, now_ms)
@@ -282,12 +286,16 @@ class SpotApi:
 
         def action(now_ns: int) -> object:
             try:
-                placement = self.venue.place(command, now_ns)
+                return self._place(command, response_type, now_ns)
             except OrderRefusedError as error:
                 raise order_refused(error.refusal) from error
-            return _placement_reply(placement, response_type)
 
         return action
+
+    def cancel_replace(self, parameters: Parameters) -> Action:
+        """Cancel one order and place another."""
+        request = read_cancel_replace(parameters, ACCOUNT)
+        return lambda now_ns: carry_out(request, self.venue, self.limits, self._place, now_ns)
 
     def test_order(self, parameters: Parameters) -> Action:
         """Check an order without placing it."""
@@ -394,6 +402,10 @@ class SpotApi:
             )
         ]
 
+    def _place(self, command: PlaceOrder, response_type: str, now_ns: int) -> object:
+        """Place an order and return the reply to it; raises OrderRefusedError."""
+        return _placement_reply(self.venue.place(command, now_ns), response_type)
+
     def _cancel(self, command: CancelOrder, now_ns: int) -> Order:
         try:
             return self.venue.cancel(command, now_ns)
@@ -487,6 +499,15 @@ _PLACE_ORDER = Endpoint(
     is_signed=True,
     is_free_on_success=True,
     places_orders=True,
+    order_count=1,
+)
+# Its limit is part of its own table of results.
+_CANCEL_REPLACE = Endpoint(
+    SpotApi.cancel_replace,
+    _always(1),
+    is_signed=True,
+    is_free_on_success=True,
+    places_orders=True,
 )
 _TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
 _QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
@@ -518,6 +539,7 @@ REST_ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/account/commission"): _COMMISSION,
     ("GET", "/api/v3/rateLimit/order"): _ORDER_USAGE,
     ("POST", "/api/v3/order"): _PLACE_ORDER,
+    ("POST", "/api/v3/order/cancelReplace"): _CANCEL_REPLACE,
     ("POST", "/api/v3/order/test"): _TEST_ORDER,
     ("GET", "/api/v3/order"): _QUERY_ORDER,
     ("DELETE", "/api/v3/order"): _CANCEL_ORDER,
@@ -543,6 +565,7 @@ WEBSOCKET_ENDPOINTS: Mapping[str, Endpoint] = {
     "account.commission": _COMMISSION,
     "account.rateLimits.orders": _ORDER_USAGE,
     "order.place": _PLACE_ORDER,
+    "order.cancelReplace": _CANCEL_REPLACE,
     "order.test": _TEST_ORDER,
     "order.status": _QUERY_ORDER,
     "order.cancel": _CANCEL_ORDER,

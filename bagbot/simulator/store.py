@@ -65,6 +65,7 @@ class VenueState(msgspec.Struct, kw_only=True):
     next_order_id: int
     next_event_id: int
     next_trade_ids: dict[str, int]
+    next_prevented_match_id: int = 0
 
 
 _STATE = msgspec.json.Decoder(VenueState)

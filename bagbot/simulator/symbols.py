@@ -25,6 +25,10 @@ class SymbolRules:
     price_divisor_down: int = 5
     average_price_minutes: int = 5
     open_orders_max: int = 200
+    open_stops_max: int = 5
+    # In basis points, for stops that wait for a rise and for those that wait for a fall.
+    trailing_delta_min: int = 10
+    trailing_delta_max: int = 2_000
 
     @property
     def price_min(self) -> int:

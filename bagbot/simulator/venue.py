@@ -163,10 +163,7 @@ class Venue:
         market = self._markets[command.symbol]
         placement = self.exchange.place(command, self._moment(market, time_ns))
         self._commit(time_ns)
-        # Liquidity that large orders have eaten comes back at once, not only with the next step.
-        if self.exchange.books[command.symbol].quote_count < QUOTE_LEVELS:
-            self._move(market, time_ns)
-            self._commit(time_ns)
+        self._refill(market, time_ns)
         return placement
 
     def cancel(self, command: CancelOrder, time_ns: int) -> Order:
@@ -199,7 +196,9 @@ class Venue:
             market.price_range = (min(low, price), max(high, price))
         self._move(market, time_ns)
         self._print(market, market.rules.lot, time_ns, buyer_is_maker=False)
+        self._release_due_orders(market, time_ns)
         self._commit(time_ns, is_step=True)
+        self._refill(market, time_ns)
 
     # Look-ups.
 
@@ -207,6 +206,11 @@ class Venue:
     def is_market_over(self) -> bool:
         """Return whether a recorded market has come to its end."""
         return any(market.source.is_over for market in self._markets.values())
+
+    @property
+    def bar_in_play(self) -> dict[str, object] | None:
+        """Return where a market that is played bar by bar stands, None for any other."""
+        return None
 
     def market_time_ms(self, symbol: str) -> int:
         """Return the market time of the symbol's newest point: what a trade now is stamped with."""
@@ -281,8 +285,7 @@ class Venue:
         self.exchange.next_order_id = state.next_order_id
         self.exchange.next_event_id = state.next_event_id
         self.exchange.next_trade_ids |= state.next_trade_ids
-        for order in self._store.open_orders():
-            self.exchange.restore_order(order)
+        self.exchange.next_prevented_match_id = state.next_prevented_match_id
 
     def _prime(self) -> None:
         """Bring every market to its starting point; what it did until there is already done."""
@@ -292,6 +295,10 @@ class Venue:
                 self._stand_at(market, point)
                 market.candles.roll(point.time_ms)
                 self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+        # Only now: a stop must not be touched by what the market did before it was placed.
+        for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
+            self.exchange.restore_order(order)
+        for market in self._markets.values():
             self._move(market, time_ns)
         self._commit(time_ns, is_step=True)
         self.outbox.clear()
@@ -307,6 +314,10 @@ class Venue:
                 market.rules.symbol, point.price, point.price_range, self._moment(market, time_ns)
             )
             self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+            if self.exchange.has_due_orders:
+                # They need somebody to trade with, and the market has withdrawn its quotes.
+                self._requote(market)
+                self._release_due_orders(market, time_ns)
             if self.exchange.has_account_changes:
                 self._commit(time_ns)
             count += 1
@@ -333,6 +344,16 @@ class Venue:
             market.rules.symbol, market.price, market.price_range, self._moment(market, time_ns)
         )
         self._requote(market)
+        self._release_due_orders(market, time_ns)
+
+    def _refill(self, market: _Market, time_ns: int) -> None:
+        """Bring back at once, not only with the next step, what large orders have eaten."""
+        if self.exchange.books[market.rules.symbol].quote_count < QUOTE_LEVELS:
+            self._move(market, time_ns)
+            self._commit(time_ns)
+
+    def _release_due_orders(self, market: _Market, time_ns: int) -> None:
+        self.exchange.release_due_orders(self._moment(market, time_ns))
 
     def _requote(self, market: _Market) -> None:
         bids, asks = quotes_around(market.price, market.price_range, market.rules, market.profile)
@@ -410,6 +431,7 @@ class Venue:
             next_order_id=exchange.next_order_id,
             next_event_id=exchange.next_event_id,
             next_trade_ids=exchange.next_trade_ids,
+            next_prevented_match_id=exchange.next_prevented_match_id,
         )
 
     def _moment(self, market: _Market, time_ns: int) -> Moment:

@@ -189,6 +189,8 @@ class UserStreams:
 def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:
     """Return a refusal as the WebSocket API prints it."""
     body: messages.Message = {"code": error.code, "msg": error.message}
+    if error.data is not None:
+        body["data"] = error.data
     if error.retry_after_ms is not None:
         body["data"] = {
             "serverTime": messages.milliseconds(now_ns),

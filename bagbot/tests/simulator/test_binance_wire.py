@@ -199,7 +199,7 @@ MISSING = "Mandatory parameter '{}' was not sent, was empty/null, or malformed."
         ),
         ({**LIMIT, "strategyType": "9"}, -1134, "`strategyType` was less than 1000000."),
         (
-            {**LIMIT, "selfTradePreventionMode": "EXPIRE_MAKER"},
+            {**LIMIT, "selfTradePreventionMode": "TRANSFER"},
             -1013,
             "This symbol does not allow the specified self-trade prevention mode.",
         ),
@@ -209,9 +209,35 @@ MISSING = "Mandatory parameter '{}' was not sent, was empty/null, or malformed."
             "Iceberg orders are not supported for this symbol.",
         ),
         (
-            {"type": "STOP_LOSS_LIMIT"},
-            -1013,
-            "Stop loss limit orders are not supported for this symbol.",
+            {"type": "STOP_LOSS", "quantity": "1"},
+            -1102,
+            "Param 'stopPrice' or 'trailingDelta' must be sent, but both were empty/null!",
+        ),
+        (
+            {"type": "TAKE_PROFIT", "quantity": "1", "stopPrice": "9", "price": "9"},
+            -1106,
+            "Parameter 'price' sent when not required.",
+        ),
+        (
+            {"type": "STOP_LOSS", "quantity": "1", "stopPrice": "9", "timeInForce": "GTC"},
+            -1106,
+            "Parameter 'timeInForce' sent when not required.",
+        ),
+        (
+            {"type": "STOP_LOSS_LIMIT", "quantity": "1", "stopPrice": "9", "price": "9"},
+            -1102,
+            MISSING.format("timeInForce"),
+        ),
+        ({**LIMIT, "type": "STOP_LOSS_LIMIT", "stopPrice": "0"}, -1013, "Invalid stop price."),
+        (
+            {**LIMIT, "type": "STOP_LOSS_LIMIT", "trailingDelta": "0"},
+            -1130,
+            "Data sent for parameter 'trailingDelta' is not valid.",
+        ),
+        (
+            {**LIMIT, "trailingDelta": "5"},
+            -1106,
+            "Parameter 'trailingDelta' sent when not required.",
         ),
         (
             {"type": "LIMIT_MAKER", "quantity": "1", "price": "1", "timeInForce": "GTC"},

@@ -141,3 +141,37 @@ async def test_own_orders_trades_and_balances_are_watched(exchange):
     assert orders[-1]["id"] == order["id"]
     assert trades[-1]["order"] == order["id"]
     assert balance["BTC"]["free"] > 10
+
+
+async def test_stops_are_placed_by_trigger_price_and_read_back(exchange):
+    order = await exchange.create_order(
+        SYMBOL, "limit", "sell", 0.01, 20_000, {"triggerPrice": 21_000}
+    )
+    found = await exchange.fetch_order(order["id"], SYMBOL)
+    assert (found["status"], found["triggerPrice"], found["price"]) == ("open", 21_000, 20_000)
+    market = await exchange.create_order(
+        SYMBOL, "market", "sell", 0.01, None, {"stopLossPrice": 22_000}
+    )
+    rising = await exchange.create_order(
+        SYMBOL, "limit", "sell", 0.01, 200_000, {"takeProfitPrice": 210_000}
+    )
+    by_socket = await exchange.create_order_ws(
+        SYMBOL, "limit", "sell", 0.01, 20_000, {"stopPrice": 23_000}
+    )
+    opened = await exchange.fetch_open_orders(SYMBOL)
+    assert [row["id"] for row in opened] == [
+        row["id"] for row in (order, market, rising, by_socket)
+    ]
+    with pytest.raises(ccxt.OrderImmediatelyFillable):
+        await exchange.create_order(
+            SYMBOL, "market", "sell", 0.01, None, {"stopLossPrice": 900_000}
+        )
+
+
+async def test_an_order_is_edited_by_replacing_it(exchange):
+    order = await exchange.create_order(SYMBOL, "limit", "sell", 0.01, 200_000)
+    edited = await exchange.edit_order(order["id"], SYMBOL, "limit", "sell", 0.02, 210_000)
+    assert (edited["status"], edited["price"], edited["amount"]) == ("open", 210_000, 0.02)
+    assert [row["id"] for row in await exchange.fetch_open_orders(SYMBOL)] == [edited["id"]]
+    with pytest.raises(ccxt.ExchangeError, match="Unknown order sent"):
+        await exchange.edit_order("999", SYMBOL, "limit", "sell", 0.02, 210_000)

@@ -1,5 +1,7 @@
 """Whatever users and the market do, money and quantities add up to the last unit."""
 
+from itertools import takewhile
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,8 +17,10 @@ from bagbot.simulator.orders import (
     OrderStatus,
     OrderType,
     PlaceOrder,
+    Prevention,
     TimeInForce,
 )
+from bagbot.simulator.stop_orders import is_touched, waits_for_rise
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
 SYMBOLS = {name: DEFAULT_SYMBOLS[name] for name in ("BTCUSDT", "ETHBTC")}
@@ -29,6 +33,7 @@ symbols = st.sampled_from(sorted(SYMBOLS))
 accounts = st.sampled_from([1, 2])
 ticks_away = st.integers(-600, 600)
 lots = st.integers(1, 60_000)
+preventions = st.sampled_from(Prevention)
 
 
 class Trading(RuleBasedStateMachine):
@@ -40,6 +45,7 @@ class Trading(RuleBasedStateMachine):
         self.prices = dict(MIDDLE)
         self.orders = {}
         self.executed = {}
+        self.prevented = {}
         self.time_ns = 0
         for symbol in SYMBOLS:
             self.quote(symbol)
@@ -63,9 +69,10 @@ class Trading(RuleBasedStateMachine):
         kind=st.sampled_from(["LIMIT", "LIMIT_MAKER"]),
         time_in_force=st.sampled_from(TimeInForce),
         client_order_id=st.sampled_from(["", "a", "b"]),
+        prevention=preventions,
     )
     def place_limit(
-        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id
+        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id, prevention
     ):
         rules = SYMBOLS[symbol]
         spread = 1 if symbol == "ETHBTC" else 20
@@ -79,11 +86,19 @@ class Trading(RuleBasedStateMachine):
                 price=self.prices[symbol] + ticks * spread * rules.tick,
                 quantity=size * rules.lot,
                 client_order_id=client_order_id,
+                prevention=prevention,
             )
         )
 
-    @rule(account=accounts, symbol=symbols, is_buy=st.booleans(), size=lots, by_quote=st.booleans())
-    def place_market(self, account, symbol, is_buy, size, by_quote):
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        size=lots,
+        by_quote=st.booleans(),
+        prevention=preventions,
+    )
+    def place_market(self, account, symbol, is_buy, size, by_quote, prevention):
         quantity = size * SYMBOLS[symbol].lot
         quote_quantity = quantity * self.prices[symbol] // ONE if by_quote else 0
         self.place(
@@ -94,6 +109,42 @@ class Trading(RuleBasedStateMachine):
                 type=OrderType.MARKET,
                 quantity=0 if by_quote else quantity,
                 quote_quantity=quote_quantity,
+                prevention=prevention,
+            )
+        )
+
+    @rule(
+        account=accounts,
+        symbol=symbols,
+        is_buy=st.booleans(),
+        ticks=st.integers(1, 600),
+        size=lots,
+        kind=st.sampled_from([kind for kind in OrderType if kind.is_stop]),
+        slack=ticks_away,
+        delta=st.sampled_from([0, 0, 10, 100]),
+        time_in_force=st.sampled_from(TimeInForce),
+        prevention=preventions,
+    )
+    def place_stop(
+        self, account, symbol, is_buy, ticks, size, kind, slack, delta, time_in_force, prevention
+    ):
+        rules = SYMBOLS[symbol]
+        tick = rules.tick if symbol == "ETHBTC" else 20 * rules.tick
+        sign = 1 if waits_for_rise(kind, is_buy=is_buy) else -1
+        last = self.exchange.last_prices.get(symbol, self.prices[symbol])
+        stop_price = last + sign * ticks * tick
+        self.place(
+            PlaceOrder(
+                account_id=account,
+                symbol=symbol,
+                is_buy=is_buy,
+                type=kind,
+                time_in_force=time_in_force if kind.has_limit else TimeInForce.GTC,
+                price=stop_price + slack * tick if kind.has_limit else 0,
+                quantity=size * rules.lot,
+                stop_price=stop_price,
+                trailing_delta=delta,
+                prevention=prevention,
             )
         )
 
@@ -118,7 +169,14 @@ class Trading(RuleBasedStateMachine):
         self.orders[placement.order.order_id] = placement.order
         changes = self.exchange.take_changes()
         self.count(changes)
-        met = [execution.order_id for execution in changes.executions if execution.is_maker]
+        # What a touched stop meets afterwards is another matching.
+        own = takewhile(lambda event: event.kind != "RELEASED", changes.events)
+        met = [
+            event.order.order_id
+            for event in own
+            if (event.execution and event.execution.is_maker)
+            or (event.prevented_match and event.order is not placement.order)
+        ]
         assert met == queue[: len(met)]
 
     @rule(data=st.data())
@@ -142,7 +200,15 @@ class Trading(RuleBasedStateMachine):
         spread = 1 if symbol == "ETHBTC" else 20
         self.prices[symbol] += ticks * spread * SYMBOLS[symbol].tick
         self.exchange.market_moves(symbol, self.prices[symbol], None, self.now())
+        self.exchange.market_prints(
+            symbol,
+            price=self.prices[symbol],
+            quantity=SYMBOLS[symbol].lot,
+            buyer_is_maker=False,
+            time_ns=self.time_ns,
+        )
         self.quote(symbol)
+        self.exchange.release_due_orders(self.now())
 
     @invariant()
     def executions_follow_from_changes(self):
@@ -151,17 +217,32 @@ class Trading(RuleBasedStateMachine):
         self.count(self.exchange.take_changes())
 
     def count(self, changes):
+        self.check_self_trades(changes.executions)
+        for event in changes.events:
+            match = event.prevented_match
+            if match is not None:
+                is_taker = event.order.order_id == match.taker_order_id
+                lost = match.taker_prevented if is_taker else match.maker_prevented
+                key = event.order.order_id
+                self.prevented[key] = self.prevented.get(key, 0) + lost
         for execution in changes.executions:
             key = execution.order_id
             self.executed[key] = self.executed.get(key, 0) + execution.quantity
             order = self.orders[key]
-            if order.type is not OrderType.MARKET:
+            if order.type.has_limit:
                 is_fair = (
                     execution.price <= order.price
                     if order.is_buy
                     else execution.price >= order.price
                 )
                 assert is_fair
+
+    def check_self_trades(self, executions):
+        makers = {(e.symbol, e.trade_id): e for e in executions if e.is_maker}
+        for taken in executions:
+            maker = makers.get((taken.symbol, taken.trade_id))
+            if maker and not taken.is_maker and maker.account_id == taken.account_id:
+                assert self.orders[taken.order_id].prevention is Prevention.NONE
 
     @invariant()
     def every_asset_adds_up(self):
@@ -185,9 +266,8 @@ class Trading(RuleBasedStateMachine):
                 rules = SYMBOLS[order.symbol]
                 asset = rules.quote if order.is_buy else rules.base
                 locked[asset] += order.locked
-                expected = (
-                    -(-order.price * order.remaining // ONE) if order.is_buy else order.remaining
-                )
+                price = order.price or order.stop_price
+                expected = -(-price * order.remaining // ONE) if order.is_buy else order.remaining
                 assert order.locked == expected
             for asset, held in account.items():
                 assert held.free >= 0
@@ -213,9 +293,24 @@ class Trading(RuleBasedStateMachine):
             return
         for order_id, order in self.orders.items():
             executed = self.executed.get(order_id, 0)
-            assert order.quantity == executed + order.remaining
-            assert (order.status is OrderStatus.FILLED) == (order.remaining == 0)
+            assert order.executed == executed
+            assert order.prevented == self.prevented.get(order_id, 0)
+            assert order.quantity == executed + order.prevented + order.remaining
+            is_used_up = order.status in (OrderStatus.FILLED, OrderStatus.EXPIRED_IN_MATCH)
+            assert is_used_up == (order.remaining == 0)
             assert order.is_open == (self.exchange.open_order(order_id) is not None)
+        assert not self.exchange.has_due_orders
+
+    @invariant()
+    def no_waiting_stop_has_been_reached(self):
+        if not hasattr(self, "exchange"):
+            return
+        for order in self.orders.values():
+            last = self.exchange.last_prices.get(order.symbol)
+            if order.is_open and not order.is_working and not order.trailing_extreme:
+                assert last is None or not is_touched(
+                    order.type, last, order.stop_price, is_buy=order.is_buy
+                )
 
 
 TestTrading = Trading.TestCase

@@ -44,12 +44,12 @@ NAMES = """
 symbol symbols side type timeInForce quantity quoteOrderQty price newClientOrderId orderId limit
 origClientOrderId startTime endTime fromId interval recvWindow strategyId strategyType permissions
 newOrderRespType omitZeroBalances symbolStatus cancelRestrictions stopPrice icebergQty timeZone
-computeCommissionRates selfTradePreventionMode
+computeCommissionRates selfTradePreventionMode trailingDelta
 """
 VALUES = """
 BTCUSDT ETHBTC BUY SELL LIMIT MARKET LIMIT_MAKER STOP_LOSS GTC IOC FOK 1 0 0.01 50000 -1 1e5 NaN
 Infinity 99999999999999999999 0.123456789 true false 1m 1M FULL ACK MINI ["BTCUSDT"] [1] [ {} null
-9223372036854775807 9223372036854775808
+TAKE_PROFIT_LIMIT 9223372036854775807 9223372036854775808
 """
 
 

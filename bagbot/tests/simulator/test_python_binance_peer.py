@@ -94,3 +94,17 @@ async def test_own_events_are_received(binance):
         "outboundAccountPosition",
     ]
     assert {event["i"] for event in events[:2]} == {placed["orderId"]}
+
+
+async def test_a_stop_is_placed_and_read_back(binance):
+    placed = await binance.create_order(
+        symbol=SYMBOL,
+        side="SELL",
+        type="STOP_LOSS_LIMIT",
+        timeInForce="GTC",
+        quantity="0.01",
+        price="20000",
+        stopPrice="21000",
+    )
+    found = await binance.get_order(symbol=SYMBOL, orderId=placed["orderId"])
+    assert (found["stopPrice"], found["isWorking"]) == ("21000.00000000", False)
