@@ -40,6 +40,13 @@ class Account(StrEnum):
     DEMO = "demo"
 
 
+class Matcher(StrEnum):
+    """Who decides the fills of `bagbot exchange`."""
+
+    BOOK = "book"
+    BARS = "bars"
+
+
 def main() -> None:
     """Run the command line; what bagbot raises on purpose is told in one line, with exit code 1."""
     try:
@@ -84,16 +91,25 @@ def demo() -> None:
 def exchange(
     api_key: Annotated[
         str, typer.Option(envvar="BAGBOT_EXCHANGE_API_KEY", help="The key clients must send.")
-    ],
+    ] = "",
     api_secret: Annotated[
         str, typer.Option(envvar="BAGBOT_EXCHANGE_API_SECRET", help="The secret they sign with.")
-    ],
+    ] = "",
+    accounts: Annotated[
+        Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
+    ] = None,
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
     data: Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")] = None,
     symbol: Annotated[str, typer.Option(help="Whose bars these are.")] = "BTCUSDT",
     speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of the synthetic market.")] = 7,
     store: Annotated[Path | None, typer.Option(help="A folder to remember everything in.")] = None,
+    matcher: Annotated[
+        Matcher, typer.Option(help="book: an order book. bars: fills by docs/FILL_RULES.md.")
+    ] = Matcher.BOOK,
+    stepped: Annotated[
+        bool, typer.Option("--stepped", help="Bars wait for POST /admin/step.")
+    ] = False,
     until_stdin_ends: Annotated[
         bool, typer.Option("--until-stdin-ends", hidden=True, help="End with the parent process.")
     ] = False,
@@ -101,6 +117,7 @@ def exchange(
     """Run the exchange alone: a Binance spot on one port, REST, streams and WebSocket API."""
     from bagbot.app import run_exchange
     from bagbot.live_view import configure_logging
+    from bagbot.simulator.accounts import accounts_from
     from bagbot.simulator.server import SimulatorSettings
 
     # Standard output is for the one line that says it is ready; under an engine, only what needs
@@ -113,7 +130,10 @@ def exchange(
                 port=port,
                 api_key=api_key,
                 api_secret=api_secret,
+                accounts=() if accounts is None else accounts_from(accounts),
                 store=store,
+                matcher=matcher.value,
+                stepped=stepped,
                 data=data,
                 data_symbol=symbol,
                 speed=speed,
