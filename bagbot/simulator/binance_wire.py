@@ -349,7 +349,6 @@ def read_order(
     def name(plain: str) -> str:
         return prefix + plain[0].upper() + plain[1:] if prefix else plain
 
-    _refuse_iceberg(parameters, name("icebergQty"))
     stop_price, trailing_delta = _read_stop(
         parameters, kind, name("stopPrice"), name("trailingDelta")
     )
@@ -379,6 +378,7 @@ def read_order(
         quote_quantity=quote_quantity,
         stop_price=stop_price,
         trailing_delta=trailing_delta,
+        iceberg_quantity=_read_iceberg(parameters, kind, time_in_force, name("icebergQty")),
         prevention=prevention,
         client_order_id=parameters.client_order_id(
             name("clientOrderId") if prefix else "newClientOrderId"
@@ -453,9 +453,19 @@ def _read_stop(
     return stop_price, trailing_delta
 
 
-def _refuse_iceberg(parameters: Parameters, name: str) -> None:
-    if parameters.optional(name) is not None:
-        raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
+def _read_iceberg(
+    parameters: Parameters, kind: OrderType, time_in_force: TimeInForce, name: str
+) -> int:
+    """Return how much the book shall show, zero for all: only what rests can be an iceberg.
+
+    What Binance answers to an iceberg that may not rest is not documented; this is a choice.
+    """
+    if not kind.has_limit or time_in_force is not TimeInForce.GTC:
+        parameters.forbid(name)
+        return 0
+    if parameters.optional(name) is None:
+        return 0
+    return parameters.amount(name, error="Invalid icebergQty.")
 
 
 def read_prevention(parameters: Parameters) -> Prevention:

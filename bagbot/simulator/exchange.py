@@ -27,7 +27,7 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
-from bagbot.simulator.book_matcher import Book, Match, Owner, Plan
+from bagbot.simulator.book_matcher import Book, Match, Owner, Plan, hide
 from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
@@ -243,7 +243,7 @@ class Exchange:
                 traded_price = maker.price
                 if price_range is not None:
                     traded_price = min(max(traded_price, price_range[0]), price_range[1])
-                self._trade(Match(maker, traded_price, maker.remaining), None, now)
+                self._trade(Match(maker, traded_price, maker.shown), None, now)
 
     def market_quotes(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]
@@ -359,6 +359,7 @@ class Exchange:
             trailing_delta=command.trailing_delta,
             prevention=command.prevention,
             list_id=list_id,
+            iceberg_quantity=command.iceberg_quantity,
             is_working=not command.type.is_stop,
         )
         self.next_order_id += 1
@@ -429,6 +430,7 @@ class Exchange:
         reason = _expiry_reason(order, plan)
         if reason is None:
             order.queue_number = self.next_event_id
+            hide(order)
             self.books[order.symbol].rest(order)
             self._changes.books[order.symbol] = None
             self._changes.orders[order.order_id] = order
@@ -474,7 +476,7 @@ class Exchange:
         maker = match.maker
         if maker.list_id >= 0:
             self._leg_starts(maker, now)
-        self.books[maker.symbol].take(maker, match.quantity)
+        self._take(maker, match.quantity)
         if taker is not None:
             taker.remaining -= match.quantity
         trade_id = self._take_trade_id(maker.symbol)
@@ -483,7 +485,6 @@ class Exchange:
                 trade_id, maker.symbol, match.price, match.quantity, now.time_ns, maker.is_buy
             )
         )
-        self._changes.books[maker.symbol] = None
         self._touch_stops(maker.symbol, match.price, now.time_ns)
         executions = []
         for order, is_maker in ((taker, False), (maker, True)):
@@ -493,6 +494,12 @@ class Exchange:
             else:
                 executions.append(self._settle(order, match, trade_id, now, is_maker=is_maker))
         return executions
+
+    def _take(self, maker: Order, quantity: int) -> None:
+        """Reduce a resting order; whatever goes to the end of its queue stays there for good."""
+        if self.books[maker.symbol].take(maker, quantity):
+            maker.queue_number = self.next_event_id
+        self._changes.books[maker.symbol] = None
 
     def _prevent(self, match: Match, taker: Order, now: Moment) -> PreventedMatch:
         """Keep an account from trading with itself."""
@@ -510,8 +517,7 @@ class Exchange:
         if match.maker_prevented:
             if maker.list_id >= 0:
                 self._leg_starts(maker, now)
-            self.books[maker.symbol].take(maker, match.maker_prevented)
-            self._changes.books[maker.symbol] = None
+            self._take(maker, match.maker_prevented)
             self._lose(maker, match.maker_prevented, prevented, now)
         if match.taker_prevented:
             taker.remaining -= match.taker_prevented
