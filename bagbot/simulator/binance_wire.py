@@ -66,6 +66,7 @@ RESPONSE_TYPES = ("ACK", "RESULT", "FULL")
 _ORDER_TYPES = {kind.value: kind for kind in OrderType}
 _TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
 _TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+_PAIR_ICEBERGS = ("aboveIcebergQty", "belowIcebergQty")
 _RESTRICTIONS = {
     "ONLY_NEW": OrderStatus.NEW,
     "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
@@ -458,8 +459,16 @@ def _read_iceberg(
 ) -> int:
     """Return how much the book shall show, zero for all: only what rests can be an iceberg.
 
-    What Binance answers to an iceberg that may not rest is not documented; this is a choice.
+    What Binance answers to a single iceberg that may not rest is not documented; this is a choice.
     """
+    if name in _PAIR_ICEBERGS and time_in_force is not TimeInForce.GTC:
+        if parameters.optional(name) is not None:
+            raise BinanceError(
+                -1160,
+                f"Parameter '{name}' is not supported if "
+                "`aboveTimeInForce`/`belowTimeInForce` is not GTC.",
+            )
+        return 0
     if not kind.has_limit or time_in_force is not TimeInForce.GTC:
         parameters.forbid(name)
         return 0

@@ -288,7 +288,7 @@ class Exchange:
     def _check_room(self, account_id: int, symbol: str, kinds: Sequence[OrderType]) -> None:
         """Raise OrderRefusedError if so many more would be too many open orders."""
         rules = self.symbols[symbol]
-        new_stop_count = sum(kind.is_stop for kind in kinds)
+        new_stop_count = len([kind for kind in kinds if kind.is_stop])
         stop_count = self._open_counts.get((account_id, symbol, True), 0)
         count = self._open_counts.get((account_id, symbol, False), 0) + stop_count
         if count + len(kinds) > rules.open_orders_max:
@@ -335,8 +335,7 @@ class Exchange:
         self, command: PlaceOrder, plan: Plan, lock: int, now: Moment, *, list_id: int = -1
     ) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
-        prevented = sum(match.taker_prevented for match in plan.matches)
-        quantity = command.quantity or _planned(plan) + prevented + plan.missing
+        quantity = command.quantity or _planned(plan) + _prevented(plan) + plan.missing
         order = Order(
             order_id=self.next_order_id,
             account_id=command.account_id,
@@ -690,6 +689,10 @@ def _planned(plan: Plan) -> int:
     return sum(match.quantity for match in plan.matches)
 
 
+def _prevented(plan: Plan) -> int:
+    return sum(match.taker_prevented for match in plan.matches)
+
+
 def _cost(matches: Iterable[Match]) -> int:
     return sum(quote_amount(price=match.price, quantity=match.quantity) for match in matches)
 
@@ -710,8 +713,7 @@ def _amount_to_lock(command: PlaceOrder, plan: Plan, last_price: int) -> int:
 def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
     if not plan.matches:
         raise OrderRefusedError(Refusal.NO_LIQUIDITY)
-    prevented = sum(match.taker_prevented for match in plan.matches)
-    if _planned(plan) + prevented < rules.quantity_min:
+    if _planned(plan) + _prevented(plan) < rules.quantity_min:
         raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
 
 
