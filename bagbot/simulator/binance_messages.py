@@ -71,7 +71,7 @@ def _symbol_info(rules: SymbolRules) -> Message:
         "baseCommissionPrecision": 8,
         "quoteCommissionPrecision": 8,
         "orderTypes": [kind.value for kind in OrderType],
-        "icebergAllowed": False,
+        "icebergAllowed": True,
         "ocoAllowed": True,
         "otoAllowed": True,
         "opoAllowed": False,
@@ -107,7 +107,7 @@ def _filters(rules: SymbolRules) -> list[Message]:
             "maxQty": amount_text(rules.quantity_max),
             "stepSize": amount_text(rules.lot),
         },
-        {"filterType": "ICEBERG_PARTS", "limit": 100},
+        {"filterType": "ICEBERG_PARTS", "limit": rules.iceberg_parts_max},
         {
             "filterType": "MARKET_LOT_SIZE",
             "minQty": _NOTHING,
@@ -171,7 +171,7 @@ def order_result(order: Order) -> Message:
     result = order_ack(order) | _order_amounts(order)
     result["workingTime"] = _working_ms(order)
     result["selfTradePreventionMode"] = order.prevention.value
-    return result | _stop_fields(order) | _conditional(order)
+    return result | _short_fields(order) | _conditional(order)
 
 
 def order_full(placed: Placement) -> Message:
@@ -216,7 +216,7 @@ def cancel_result(order: Order) -> Message:
         "transactTime": printed_time(order.update_time_ns),
         **_order_amounts(order),
         "selfTradePreventionMode": order.prevention.value,
-        **_stop_fields(order),
+        **_short_fields(order),
     }
 
 
@@ -229,7 +229,7 @@ def order_query(order: Order) -> Message:
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
         "stopPrice": amount_text(order.stop_price),
-        "icebergQty": _NOTHING,
+        "icebergQty": amount_text(order.iceberg_quantity),
         "time": printed_time(order.time_ns),
         "updateTime": printed_time(order.update_time_ns),
         "isWorking": order.is_working,
@@ -257,9 +257,14 @@ def _working_ms(order: Order) -> int:
     return -1 if order.working_ns is None else printed_time(order.working_ns)
 
 
-def _stop_fields(order: Order) -> Message:
-    """Return the stop price, which the short replies show only where there is one."""
-    return {"stopPrice": amount_text(order.stop_price)} if order.type.is_stop else {}
+def _short_fields(order: Order) -> Message:
+    """Return what the short replies show only where there is any."""
+    fields: Message = {}
+    if order.type.is_stop:
+        fields["stopPrice"] = amount_text(order.stop_price)
+    if order.iceberg_quantity:
+        fields["icebergQty"] = amount_text(order.iceberg_quantity)
+    return fields
 
 
 def _conditional(order: Order) -> Message:
@@ -614,7 +619,7 @@ def execution_report(event: OrderEvent, time_ns: int) -> Message:
         "q": amount_text(order.quantity),
         "p": amount_text(order.price),
         "P": amount_text(order.stop_price),
-        "F": _NOTHING,
+        "F": amount_text(order.iceberg_quantity),
         "g": order.list_id,
         "C": order.client_order_id if is_cancel else "",
         "x": "NEW" if event.kind == "RELEASED" else event.kind,

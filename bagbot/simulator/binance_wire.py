@@ -70,6 +70,7 @@ RESPONSE_TYPES = ("ACK", "RESULT", "FULL")
 _ORDER_TYPES = {kind.value: kind for kind in OrderType}
 _TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
 _TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+_PAIR_ICEBERGS = ("aboveIcebergQty", "belowIcebergQty")
 _RESTRICTIONS = {
     "ONLY_NEW": OrderStatus.NEW,
     "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
@@ -367,7 +368,6 @@ def read_order(
     def name(plain: str) -> str:
         return prefix + plain[0].upper() + plain[1:] if prefix else plain
 
-    _refuse_iceberg(parameters, name("icebergQty"))
     stop_price, trailing_delta = _read_stop(
         parameters, kind, name("stopPrice"), name("trailingDelta")
     )
@@ -397,6 +397,7 @@ def read_order(
         quote_quantity=quote_quantity,
         stop_price=stop_price,
         trailing_delta=trailing_delta,
+        iceberg_quantity=_read_iceberg(parameters, kind, time_in_force, name("icebergQty")),
         prevention=prevention,
         client_order_id=parameters.client_order_id(
             name("clientOrderId") if prefix else "newClientOrderId"
@@ -471,9 +472,27 @@ def _read_stop(
     return stop_price, trailing_delta
 
 
-def _refuse_iceberg(parameters: Parameters, name: str) -> None:
-    if parameters.optional(name) is not None:
-        raise BinanceError(-1013, "Iceberg orders are not supported for this symbol.")
+def _read_iceberg(
+    parameters: Parameters, kind: OrderType, time_in_force: TimeInForce, name: str
+) -> int:
+    """Return how much the book shall show, zero for all: only what rests can be an iceberg.
+
+    What Binance answers to a single iceberg that may not rest is not documented; this is a choice.
+    """
+    if name in _PAIR_ICEBERGS and time_in_force is not TimeInForce.GTC:
+        if parameters.optional(name) is not None:
+            raise BinanceError(
+                -1160,
+                f"Parameter '{name}' is not supported if "
+                "`aboveTimeInForce`/`belowTimeInForce` is not GTC.",
+            )
+        return 0
+    if not kind.has_limit or time_in_force is not TimeInForce.GTC:
+        parameters.forbid(name)
+        return 0
+    if parameters.optional(name) is None:
+        return 0
+    return parameters.amount(name, error="Invalid icebergQty.")
 
 
 def read_prevention(parameters: Parameters) -> Prevention:

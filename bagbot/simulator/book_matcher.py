@@ -3,6 +3,10 @@
 A trade happens at the resting order's price. The book only plans and books matches; who pays
 what is the exchange's business. A level is an ordered dict, so adding, cancelling and taking the
 first order cost the same however long the queue is; prices are one sorted list per side.
+
+Of an iceberg the book shows one slice. The next one queues behind everything that is shown at its
+price: a taker meets all that is shown there, then the next slices in the same order. Binance does
+not say so outright; keeping the place would let the hidden part overtake what others show.
 """
 
 from bisect import bisect_left, insort
@@ -60,6 +64,11 @@ class Plan(NamedTuple):
     is_stopped_by_range: bool = False
 
 
+def hide(order: Order) -> None:
+    """Show the next slice of an iceberg, or all of any other order."""
+    order.hidden = max(order.remaining - order.iceberg_quantity, 0) if order.iceberg_quantity else 0
+
+
 class _Level:
     __slots__ = ("orders", "quantity")
 
@@ -85,13 +94,13 @@ class _Side:
             level = self.levels[key] = _Level()
             insort(self.keys, key)
         level.orders[order.order_id] = order
-        level.quantity += order.remaining
+        level.quantity += order.shown
 
     def remove(self, order: Order) -> None:
         key = order.price * self.sign
         level = self.levels[key]
         del level.orders[order.order_id]
-        level.quantity -= order.remaining
+        level.quantity -= order.shown
         if not level.orders:
             del self.levels[key]
             del self.keys[bisect_left(self.keys, key)]
@@ -111,6 +120,22 @@ class _Side:
     def orders(self) -> Iterator[Order]:
         for key in reversed(self.keys):
             yield from self.levels[key].orders.values()
+
+    def slices(self) -> Iterator[tuple[Order, int, bool]]:
+        """Yield what a taker meets: an order, how much of it, and whether for the first time."""
+        for key in reversed(self.keys):
+            hidden: list[tuple[Order, int]] = []
+            for order in self.levels[key].orders.values():
+                yield order, order.shown, True
+                if order.hidden:
+                    hidden.append((order, order.hidden))
+            while hidden:
+                rest, hidden = hidden, []
+                for order, left in rest:
+                    shown = min(left, order.iceberg_quantity)
+                    yield order, shown, False
+                    if left > shown:
+                        hidden.append((order, left - shown))
 
 
 class Book:
@@ -162,7 +187,7 @@ class Book:
     ) -> Plan:
         """Return the matches for `quantity`, no worse than `limit`. Nothing changes yet."""
         matches: list[Match] = []
-        for maker in self.makers(taker_is_buy=is_buy):
+        for maker, shown, is_first in (self._asks if is_buy else self._bids).slices():
             if quantity == 0:
                 break
             if limit is not None and (maker.price > limit if is_buy else maker.price < limit):
@@ -170,10 +195,11 @@ class Book:
             if not self._is_in_range(maker.price):
                 return Plan(matches, quantity, is_stopped_by_range=True)
             if owner.is_kept_from(maker):
-                matches.append(owner.prevented(maker, quantity))
-                quantity -= matches[-1].taker_prevented
+                if is_first:
+                    matches.append(owner.prevented(maker, quantity))
+                    quantity -= matches[-1].taker_prevented
                 continue
-            taken = min(quantity, maker.remaining)
+            taken = min(quantity, shown)
             matches.append(Match(maker, maker.price, taken))
             quantity -= taken
         # What is priced beyond the range may not rest there either: nothing could ever reach it.
@@ -186,15 +212,17 @@ class Book:
         """Return the matches worth at most `quote_quantity`, in whole lots."""
         matches: list[Match] = []
         affordable = 0
-        for maker in self.makers(taker_is_buy=is_buy):
+        for maker, shown, is_first in (self._asks if is_buy else self._bids).slices():
             affordable = quote_quantity * ONE // maker.price // lot * lot
             if affordable == 0 or not self._is_in_range(maker.price):
                 break
             if owner.is_kept_from(maker):
+                if not is_first:
+                    continue
                 matches.append(owner.prevented(maker, affordable))
                 taken = matches[-1].taker_prevented
             else:
-                taken = min(affordable, maker.remaining)
+                taken = min(affordable, shown)
                 matches.append(Match(maker, maker.price, taken))
             quote_quantity -= quote_amount(price=maker.price, quantity=taken)
             affordable -= taken
@@ -202,17 +230,27 @@ class Book:
                 break
         return Plan(matches, affordable)
 
-    def take(self, maker: Order, quantity: int) -> None:
-        """Reduce a resting order by what has traded; it leaves the book when nothing is left."""
+    def take(self, maker: Order, quantity: int) -> bool:
+        """Reduce a resting order by what has traded; it leaves the book when nothing is left.
+
+        Return whether it has shown its next slice, and so has gone to the end of its queue.
+        """
         side = self._bids if maker.is_buy else self._asks
         if quantity == maker.remaining:
             side.remove(maker)
-            maker.remaining = 0
+            maker.remaining = maker.hidden = 0
             if maker.account_id == MARKET_ACCOUNT:
                 del self._quotes[maker.order_id]
-            return
+            return False
+        if quantity < maker.shown:
+            maker.remaining -= quantity
+            side.levels[maker.price * side.sign].quantity -= quantity
+            return False
+        side.remove(maker)
         maker.remaining -= quantity
-        side.levels[maker.price * side.sign].quantity -= quantity
+        hide(maker)
+        side.add(maker)
+        return True
 
     def withdraw_quotes(self) -> None:
         """Take the market's own orders off the book."""

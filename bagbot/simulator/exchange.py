@@ -27,7 +27,7 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
-from bagbot.simulator.book_matcher import Book, Match, Owner, Plan
+from bagbot.simulator.book_matcher import Book, Match, Owner, Plan, hide
 from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
@@ -243,7 +243,7 @@ class Exchange:
                 traded_price = maker.price
                 if price_range is not None:
                     traded_price = min(max(traded_price, price_range[0]), price_range[1])
-                self._trade(Match(maker, traded_price, maker.remaining), None, now)
+                self._trade(Match(maker, traded_price, maker.shown), None, now)
 
     def market_quotes(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]
@@ -288,7 +288,7 @@ class Exchange:
     def _check_room(self, account_id: int, symbol: str, kinds: Sequence[OrderType]) -> None:
         """Raise OrderRefusedError if so many more would be too many open orders."""
         rules = self.symbols[symbol]
-        new_stop_count = sum(kind.is_stop for kind in kinds)
+        new_stop_count = len([kind for kind in kinds if kind.is_stop])
         stop_count = self._open_counts.get((account_id, symbol, True), 0)
         count = self._open_counts.get((account_id, symbol, False), 0) + stop_count
         if count + len(kinds) > rules.open_orders_max:
@@ -340,8 +340,7 @@ class Exchange:
         self, command: PlaceOrder, plan: Plan, lock: int, now: Moment, *, list_id: int = -1
     ) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
-        prevented = sum(match.taker_prevented for match in plan.matches)
-        quantity = command.quantity or _planned(plan) + prevented + plan.missing
+        quantity = command.quantity or _planned(plan) + _prevented(plan) + plan.missing
         order = Order(
             order_id=self.next_order_id,
             account_id=command.account_id,
@@ -364,6 +363,7 @@ class Exchange:
             trailing_delta=command.trailing_delta,
             prevention=command.prevention,
             list_id=list_id,
+            iceberg_quantity=command.iceberg_quantity,
             is_working=not command.type.is_stop,
         )
         self.next_order_id += 1
@@ -434,6 +434,7 @@ class Exchange:
         reason = _expiry_reason(order, plan)
         if reason is None:
             order.queue_number = self.next_event_id
+            hide(order)
             self.books[order.symbol].rest(order)
             self._changes.books[order.symbol] = None
             self._changes.orders[order.order_id] = order
@@ -479,7 +480,7 @@ class Exchange:
         maker = match.maker
         if maker.list_id >= 0:
             self._leg_starts(maker, now)
-        self.books[maker.symbol].take(maker, match.quantity)
+        self._take(maker, match.quantity)
         if taker is not None:
             taker.remaining -= match.quantity
         trade_id = self._take_trade_id(maker.symbol)
@@ -488,7 +489,6 @@ class Exchange:
                 trade_id, maker.symbol, match.price, match.quantity, now.time_ns, maker.is_buy
             )
         )
-        self._changes.books[maker.symbol] = None
         self._touch_stops(maker.symbol, match.price, now.time_ns)
         executions = []
         for order, is_maker in ((taker, False), (maker, True)):
@@ -498,6 +498,12 @@ class Exchange:
             else:
                 executions.append(self._settle(order, match, trade_id, now, is_maker=is_maker))
         return executions
+
+    def _take(self, maker: Order, quantity: int) -> None:
+        """Reduce a resting order; whatever goes to the end of its queue stays there for good."""
+        if self.books[maker.symbol].take(maker, quantity):
+            maker.queue_number = self.next_event_id
+        self._changes.books[maker.symbol] = None
 
     def _prevent(self, match: Match, taker: Order, now: Moment) -> PreventedMatch:
         """Keep an account from trading with itself."""
@@ -515,8 +521,7 @@ class Exchange:
         if match.maker_prevented:
             if maker.list_id >= 0:
                 self._leg_starts(maker, now)
-            self.books[maker.symbol].take(maker, match.maker_prevented)
-            self._changes.books[maker.symbol] = None
+            self._take(maker, match.maker_prevented)
             self._lose(maker, match.maker_prevented, prevented, now)
         if match.taker_prevented:
             taker.remaining -= match.taker_prevented
@@ -689,6 +694,10 @@ def _planned(plan: Plan) -> int:
     return sum(match.quantity for match in plan.matches)
 
 
+def _prevented(plan: Plan) -> int:
+    return sum(match.taker_prevented for match in plan.matches)
+
+
 def _cost(matches: Iterable[Match]) -> int:
     return sum(quote_amount(price=match.price, quantity=match.quantity) for match in matches)
 
@@ -709,8 +718,7 @@ def _amount_to_lock(command: PlaceOrder, plan: Plan, last_price: int) -> int:
 def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
     if not plan.matches:
         raise OrderRefusedError(Refusal.NO_LIQUIDITY)
-    prevented = sum(match.taker_prevented for match in plan.matches)
-    if _planned(plan) + prevented < rules.quantity_min:
+    if _planned(plan) + _prevented(plan) < rules.quantity_min:
         raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
 
 

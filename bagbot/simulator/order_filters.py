@@ -26,6 +26,8 @@ def check_filters(command: PlaceOrder, rules: SymbolRules, reference: int | None
         return
     _check_price(command.price, rules)
     _check_lot(command.quantity, rules)
+    if command.iceberg_quantity:
+        _check_iceberg(command, rules)
     _check_percent_price(command.price, rules, reference)
     _check_notional(quote_amount(price=command.price, quantity=command.quantity), rules)
 
@@ -70,6 +72,14 @@ def _check_percent_price(price: int, rules: SymbolRules, reference: int | None) 
 def _check_lot(quantity: int, rules: SymbolRules) -> None:
     if not rules.quantity_min <= quantity <= rules.quantity_max or quantity % rules.lot:
         raise OrderRefusedError(Refusal.LOT_SIZE)
+
+
+def _check_iceberg(command: PlaceOrder, rules: SymbolRules) -> None:
+    _check_lot(command.iceberg_quantity, rules)
+    if command.iceberg_quantity > command.quantity:
+        raise OrderRefusedError(Refusal.ICEBERG_EXCEEDS)
+    if -(-command.quantity // command.iceberg_quantity) > rules.iceberg_parts_max:
+        raise OrderRefusedError(Refusal.ICEBERG_PARTS)
 
 
 def _check_notional(notional: int, rules: SymbolRules) -> None:

@@ -33,15 +33,14 @@ class OrderType(StrEnum):
         return self not in _MARKET_TYPES
 
 
-_STOP_TYPES = frozenset(
-    {
-        OrderType.STOP_LOSS,
-        OrderType.STOP_LOSS_LIMIT,
-        OrderType.TAKE_PROFIT,
-        OrderType.TAKE_PROFIT_LIMIT,
-    }
+# Tuples: members of an enumeration are slow to hash.
+_STOP_TYPES = (
+    OrderType.STOP_LOSS,
+    OrderType.STOP_LOSS_LIMIT,
+    OrderType.TAKE_PROFIT,
+    OrderType.TAKE_PROFIT_LIMIT,
 )
-_MARKET_TYPES = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT})
+_MARKET_TYPES = (OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT)
 
 
 class TimeInForce(StrEnum):
@@ -102,6 +101,7 @@ class Refusal(StrEnum):
     DUPLICATE_ORDER = "Duplicate order sent."
     INSUFFICIENT_BALANCE = "Account has insufficient balance for requested action."
     WOULD_TAKE = "Order would immediately match and take."
+    ICEBERG_EXCEEDS = "IcebergQty exceeds QTY."
     OCO_PRICES = "The relationship of the prices for the orders is not correct."
     WOULD_TRIGGER = "Order would trigger immediately."
     NO_LIQUIDITY = "Order book liquidity is less than symbol minimum quantity."
@@ -114,6 +114,7 @@ class Refusal(StrEnum):
     LOT_SIZE = "Filter failure: LOT_SIZE"
     MARKET_LOT_SIZE = "Filter failure: MARKET_LOT_SIZE"
     NOTIONAL = "Filter failure: NOTIONAL"
+    ICEBERG_PARTS = "Filter failure: ICEBERG_PARTS"
     TRAILING_DELTA = "Filter failure: TRAILING_DELTA"
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
     MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
@@ -152,6 +153,8 @@ class PlaceOrder:
     stop_price: int = 0
     # In basis points; zero for a stop that does not follow the market.
     trailing_delta: int = 0
+    # How much of it the book shows at a time; zero for all.
+    iceberg_quantity: int = 0
     prevention: Prevention = Prevention.NONE
     client_order_id: str = ""
     strategy_id: int | None = None
@@ -212,6 +215,14 @@ class Order:
     prevented_match_id: int | None = None
     # The list the order belongs to; -1 for an order of its own.
     list_id: int = -1
+    iceberg_quantity: int = 0
+    # The part of `remaining` that the book does not show yet.
+    hidden: int = 0
+
+    @property
+    def shown(self) -> int:
+        """Return how much of the order the book shows."""
+        return self.remaining - self.hidden
 
     @property
     def executed(self) -> int:

@@ -62,6 +62,8 @@ class StopBook:
         followed: list[Order] = []
         if self._followers:
             self._follow(price, reached, followed)
+        if not self._orders:
+            return reached, followed
         for sign, keys in self._keys.items():
             while keys and keys[-1][0] >= sign * price:
                 order = self._orders.pop(-keys.pop()[1])

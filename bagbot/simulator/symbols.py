@@ -25,6 +25,7 @@ class SymbolRules:
     price_divisor_down: int = 5
     average_price_minutes: int = 5
     open_orders_max: int = 200
+    iceberg_parts_max: int = 100
     open_stops_max: int = 5
     open_lists_max: int = 20
     # In basis points, for stops that wait for a rise and for those that wait for a fall.

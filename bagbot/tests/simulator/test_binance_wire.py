@@ -204,9 +204,9 @@ MISSING = "Mandatory parameter '{}' was not sent, was empty/null, or malformed."
             "This symbol does not allow the specified self-trade prevention mode.",
         ),
         (
-            {**LIMIT, "icebergQty": "0.1"},
-            -1013,
-            "Iceberg orders are not supported for this symbol.",
+            {**LIMIT, "icebergQty": "0.1", "timeInForce": "IOC"},
+            -1106,
+            "Parameter 'icebergQty' sent when not required.",
         ),
         (
             {"type": "STOP_LOSS", "quantity": "1"},

@@ -74,9 +74,20 @@ class Trading(RuleBasedStateMachine):
         time_in_force=st.sampled_from(TimeInForce),
         client_order_id=st.sampled_from(["", "a", "b"]),
         prevention=preventions,
+        slices=st.sampled_from([0, 0, 2, 7, 100]),
     )
     def place_limit(
-        self, account, symbol, is_buy, ticks, size, kind, time_in_force, client_order_id, prevention
+        self,
+        account,
+        symbol,
+        is_buy,
+        ticks,
+        size,
+        kind,
+        time_in_force,
+        client_order_id,
+        prevention,
+        slices,
     ):
         rules = SYMBOLS[symbol]
         spread = 1 if symbol == "ETHBTC" else 20
@@ -91,6 +102,7 @@ class Trading(RuleBasedStateMachine):
                 quantity=size * rules.lot,
                 client_order_id=client_order_id,
                 prevention=prevention,
+                iceberg_quantity=-(-size // slices) * rules.lot if slices else 0,
             )
         )
 
@@ -214,11 +226,10 @@ class Trading(RuleBasedStateMachine):
             for order in resting
         )
         book = self.exchange.books[command.symbol]
-        queue = [
-            order.order_id
-            for order in book.makers(taker_is_buy=command.is_buy)
-            if order.account_id != MARKET_ACCOUNT
-        ]
+        makers = book.makers(taker_is_buy=command.is_buy)
+        users = [order for order in makers if order.account_id != MARKET_ACCOUNT]
+        queue = [order.order_id for order in users]
+        has_icebergs = any(order.iceberg_quantity for order in users)
         try:
             placement = self.exchange.place(command, self.now())
         except OrderRefusedError:
@@ -237,7 +248,10 @@ class Trading(RuleBasedStateMachine):
             if (event.execution and event.execution.is_maker)
             or (event.prevented_match and event.order is not placement.order)
         ]
-        assert met == queue[: len(met)]
+        # The slices of icebergs come again behind the others at their price.
+        first_met = list(dict.fromkeys(met))
+        assert first_met == queue[: len(first_met)]
+        assert has_icebergs or met == first_met
 
     @rule(data=st.data())
     def cancel(self, data):
@@ -354,8 +368,9 @@ class Trading(RuleBasedStateMachine):
             for taker_is_buy, levels in ((True, book.asks(10_000)), (False, book.bids(10_000))):
                 sums = {}
                 for order in book.makers(taker_is_buy=taker_is_buy):
-                    assert order.remaining > 0
-                    sums[order.price] = sums.get(order.price, 0) + order.remaining
+                    assert 0 < order.shown <= order.remaining
+                    assert not order.iceberg_quantity or order.shown <= order.iceberg_quantity
+                    sums[order.price] = sums.get(order.price, 0) + order.shown
                 assert list(sums.items()) == levels
 
     @invariant()

@@ -131,6 +131,12 @@ async def test_an_oco_is_answered_with_both_orders_the_stop_first(client):
             -1106,
             "Parameter 'belowTimeInForce' sent when not required.",
         ),
+        (
+            {"belowTimeInForce": "IOC", "belowIcebergQty": "0.001"},
+            -1160,
+            "Parameter 'belowIcebergQty' is not supported if "
+            "`aboveTimeInForce`/`belowTimeInForce` is not GTC.",
+        ),
         ({"quantity": "50"}, -2010, "Account has insufficient balance for requested action."),
     ],
 )
