@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bagbot.simulator.accounts import accounts_from
 from bagbot.tests import draw_states
 from bagbot.tests.running_bagbot import RunningBagbot
 
@@ -136,6 +137,14 @@ def test_json_block_is_json_and_an_alert_is_taken(block: Block, bagbot: RunningB
 
 
 _SECONDS = itertools.count(1)
+
+
+def test_the_example_of_accounts_can_be_served(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "SIMULATOR.md").read_text()
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "accounts.toml").write_text(text)
+    accounts = accounts_from(tmp_path / "accounts.toml")
+    assert [account.name for account in accounts] == ["alice", "bob"]
 
 
 def test_the_state_diagram_is_the_table() -> None:
