@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,11 @@ logger = structlog.get_logger(__name__)
 EXCHANGE_START_TIMEOUT_S: Final = 30.0
 EXCHANGE_STOP_TIMEOUT_S: Final = 5.0
 READY_WORD: Final = "exchange ready:"
+DEFAULT_SYMBOLS: Final[Mapping[AccountName, Sequence[str]]] = {
+    "paper": ("BTC/USDT", "ETH/USDT"),
+    "testnet": ("BTC/USDT", "ETH/USDT"),
+    "demo": ("BTC/USDT:USDT", "ETH/USDT:USDT"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +216,14 @@ def _remember_port(file: Path, url: str) -> None:
 
 
 def _executor(
-    settings: Settings, account: str, connector: BinanceConnector, journal: SqliteJournal
+    settings: Settings, account: AccountName, connector: BinanceConnector, journal: SqliteJournal
 ) -> OrderExecutor:
     risk = settings.risk
     limits = RiskLimits(
         order_value_max=risk.order_value_max,
         position_value_max=risk.position_value_max,
         price_collar_ratio=risk.price_collar_ratio,
-        symbols=frozenset(risk.symbols),
+        symbols=frozenset(DEFAULT_SYMBOLS[account] if risk.symbols is None else risk.symbols),
     )
     return OrderExecutor(
         connector=connector,

@@ -35,12 +35,16 @@ class ApiSettings(_Section):
 
 
 class RiskSettings(_Section):
-    """The limits of the risk manager; values in the quote asset."""
+    """The limits of the risk manager; values in the quote asset.
+
+    `symbols` are the only ones traded; None means BTC and ETH against USDT, as the account's
+    market has them.
+    """
 
     order_value_max: PositiveDecimal = Decimal(10_000)
     position_value_max: PositiveDecimal = Decimal(100_000)
     price_collar_ratio: PositiveDecimal = Decimal("0.05")
-    symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")
+    symbols: tuple[str, ...] | None = None
 
 
 class ExchangeSettings(_Section):

@@ -20,6 +20,7 @@ from bagbot.simulator.server import SimulatorServer
 from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
 from bagbot.tests.conftest import API_KEY, API_SECRET
+from bagbot.tests.trading.futures_wire import FuturesWire
 from bagbot.trading.connectors import BinanceConnector
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
@@ -309,3 +310,28 @@ async def test_events_that_go_wrong_change_no_outcome(
         cancelled = await executor.cancel(rests.id)
         assert cancelled.status is OrderStatus.CANCELLED
         await assert_agreed(simulator, executor)
+
+
+async def test_the_engine_takes_the_same_path_on_futures(tmp_path: Path) -> None:
+    """On documented wire data: what trades there is told by the test, not by a market."""
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    async with (
+        FuturesWire(API_KEY, API_SECRET) as wire,
+        BinanceConnector(API_KEY, API_SECRET, True, True, wire.url) as connector,
+        OrderExecutor(
+            connector=connector,
+            journal=journal,
+            risk_manager=RiskManager(replace(LIMITS, symbols=frozenset({"BTC/USDT:USDT"}))),
+            clock=SystemClock(),
+            settings=FAST,
+        ) as executor,
+    ):
+        taken = await submitted(executor, "f1", symbol="BTC/USDT:USDT", amount="0.010")
+        await asyncio.sleep(0.3)
+        resting = executor.state.orders[taken.id]
+        assert resting.status is OrderStatus.OPEN
+        await wire.fill(int(resting.exchange_order_id or 0), "0.010", "61800.10")
+        order = await executor.until_settled(taken.id, 5)
+        assert order.status is OrderStatus.FILLED, order
+        assert executor.state.ledger.position("main", "BTC/USDT:USDT").quantity == Decimal("0.01")
+    await journal.close()
