@@ -293,12 +293,12 @@ def bars(folder: Path) -> Path:
 def test_a_thousand_orders_on_recorded_bars_fill_inside_the_bar_of_their_time(
     tmp_path: Path,
 ) -> None:
-    """Half by alert, half by REST, market and limit, while the record plays 300 times as fast."""
+    """Half by alert, half by REST, market and limit, while the record plays 3000 times as fast."""
     path = bars(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     with RunningBagbot(
-        home, BAGBOT_EXCHANGE__DATA=str(path), BAGBOT_EXCHANGE__SPEED="300"
+        home, BAGBOT_EXCHANGE__DATA=str(path), BAGBOT_EXCHANGE__SPEED="3000"
     ) as running:
         token = running.token("read", "trade")
 
