@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from bagbot.simulator.amounts import ONE, amount_text, quote_amount
-from bagbot.simulator.candles import INTERVALS_MS, Candle, interval_bounds
+from bagbot.simulator.candles import Candle, interval_bounds
 from bagbot.simulator.exchange import Balance, Placement
 from bagbot.simulator.orders import (
     Execution,
@@ -719,8 +719,3 @@ def stream_terminated(time_ns: int) -> Message:
 def server_shutdown(time_ns: int) -> Message:
     """Return the event that announces the end of every stream."""
     return {"e": "serverShutdown", "E": printed_time(time_ns)}
-
-
-def is_interval(text: str) -> bool:
-    """Return whether Binance knows this kline interval."""
-    return text in INTERVALS_MS
