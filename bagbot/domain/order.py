@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bagbot.domain.errors import IllegalTransitionError, InvalidOrderError
 from bagbot.domain.events import (
@@ -296,6 +296,12 @@ class Order:
     refusal: Refused | None = None
     reasons: Mapping[EventKind, str] = field(default_factory=dict)
     cancel_ids: frozenset[str] = frozenset()
+    filled: Decimal = field(init=False, compare=False)
+    """The amount traded so far, in the base asset: the sum of `fills`."""
+
+    def __post_init__(self) -> None:
+        filled = sum((fill.quantity for fill in self.fills.values()), Decimal(0))
+        object.__setattr__(self, "filled", filled)
 
     @property
     def id(self) -> str:
@@ -312,11 +318,6 @@ class Order:
     def is_final(self) -> bool:
         """Nothing more is expected to happen to it."""
         return self.status in FINAL
-
-    @property
-    def filled(self) -> Decimal:
-        """The amount traded so far, in the base asset."""
-        return sum((fill.quantity for fill in self.fills.values()), Decimal(0))
 
     @property
     def remaining(self) -> Decimal:
@@ -379,7 +380,7 @@ def apply(order: Order, event: OrderEvent) -> Order:
         raise IllegalTransitionError(
             f"order {order.id} is {order.status.value}, which contradicts {kind.value}: {event}"
         )
-    after = _with_facts(replace(order, status=status), kind, event)
+    after = replace(order, status=status, **_facts(order, kind, event))
     return before if after == before else after
 
 
@@ -444,26 +445,29 @@ _KINDS: Final[Mapping[type, EventKind]] = {
 }
 
 
-def _with_facts(order: Order, kind: EventKind, event: OrderEvent) -> Order:
+def _facts(order: Order, kind: EventKind, event: OrderEvent) -> dict[str, Any]:
+    """Return what the event adds to the order, as fields of it."""
+    added: dict[str, Any] = {}
     if isinstance(event, Accepted | Filled | Cancelled | Expired):
         known = order.exchange_order_id or event.exchange_order_id
         if known != event.exchange_order_id:
             raise IllegalTransitionError(
                 f"order {order.id} has two exchange ids, {known} and {event.exchange_order_id}"
             )
-        order = replace(order, exchange_order_id=known)
+        added["exchange_order_id"] = known
     if isinstance(event, Filled):
-        return replace(order, fills={**order.fills, event.fill.trade_id: event.fill})
+        added["fills"] = {**order.fills, event.fill.trade_id: event.fill}
+        return added
     if isinstance(event, CancelRequested):
-        return replace(order, cancel_ids=order.cancel_ids | {event.client_cancel_id})
+        return {"cancel_ids": order.cancel_ids | {event.client_cancel_id}}
     if isinstance(event, Refused):
-        order = replace(order, refusal=event)
+        added["refusal"] = event
     reason = _reason(event)
     if reason:
         # Two tellings of one fact: the smaller text stays, so that the order of arrival is nothing.
         known_reason = order.reasons.get(kind, reason)
-        order = replace(order, reasons={**order.reasons, kind: min(known_reason, reason)})
-    return order
+        added["reasons"] = {**order.reasons, kind: min(known_reason, reason)}
+    return added
 
 
 def _reason(event: OrderEvent) -> str:
