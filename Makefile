@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	@$(BIN)/bagbot demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: lint types layers test wheel
 
