@@ -81,4 +81,11 @@ if __name__ == "__main__":
     app.router.add_post("/api/v3/order", answer_rest)
     app.router.add_get("/ws-api/v3", answer_socket)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
+    web.run_app(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        access_log=None,
+        print=None,
+        shutdown_timeout=1.0,
+    )

@@ -9,11 +9,12 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from bagbot.simulator.amounts import amount_from_text
 from bagbot.simulator.binance_errors import (
@@ -78,8 +79,7 @@ _RESTRICTIONS = {
 _PREVENTIONS = {mode.value: mode for mode in Prevention}
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(msgspec.Struct, frozen=True):
     """A request's parameters, the bytes its signature covers, and the signature."""
 
     parameters: Mapping[str, str]
@@ -543,7 +543,9 @@ def _pairs(encoded: bytes) -> dict[str, str]:
 
 def _decoded(encoded: bytes) -> str:
     try:
-        return unquote_to_bytes(encoded.replace(b"+", b" ")).decode()
+        if b"%" in encoded or b"+" in encoded:
+            encoded = unquote_to_bytes(encoded.replace(b"+", b" "))
+        return encoded.decode()
     except UnicodeDecodeError as error:
         raise BinanceError(-1100, "Illegal characters found in a parameter.") from error
 

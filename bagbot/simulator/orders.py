@@ -164,8 +164,7 @@ class PlaceOrder(msgspec.Struct, frozen=True, kw_only=True):
     strategy_type: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelOrder:
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A wish to cancel one order, found by its id (checked against the client id) or client id."""
 
     account_id: int
@@ -334,17 +333,16 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     reject_reason: str = "NONE"
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """Everything one command changed: what must be stored, then answered and streamed."""
 
-    events: list[OrderEvent | OrderListEvent] = field(default_factory=list)
-    orders: dict[int, Order] = field(default_factory=dict)
-    lists: dict[int, OrderList] = field(default_factory=dict)
-    executions: list[Execution] = field(default_factory=list)
-    prints: list[TradePrint] = field(default_factory=list)
-    balances: dict[tuple[int, str], None] = field(default_factory=dict)
-    books: dict[str, None] = field(default_factory=dict)
+    events: list[OrderEvent | OrderListEvent] = msgspec.field(default_factory=list)
+    orders: dict[int, Order] = msgspec.field(default_factory=dict)
+    lists: dict[int, OrderList] = msgspec.field(default_factory=dict)
+    executions: list[Execution] = msgspec.field(default_factory=list)
+    prints: list[TradePrint] = msgspec.field(default_factory=list)
+    balances: dict[tuple[int, str], None] = msgspec.field(default_factory=dict)
+    books: dict[str, None] = msgspec.field(default_factory=dict)
 
     @property
     def is_durable(self) -> bool:

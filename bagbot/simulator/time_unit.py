@@ -38,7 +38,6 @@ def printed_in(unit: TimeUnit) -> "_Printing":
 
 
 class _Printing:
-
     __slots__ = ("_token", "_unit")
 
     def __init__(self, unit: TimeUnit) -> None:
