@@ -29,6 +29,7 @@ layers: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/order_path.py
+	$(BIN)/python benchmarks/simulator.py
 
 # The wheel is built, installed into an empty environment, and asked for its command.
 wheel: $(INSTALLED)

@@ -168,10 +168,14 @@ def order_ack(order: Order) -> Message:
 
 def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
-    result = order_ack(order) | _order_amounts(order)
-    result["workingTime"] = _working_ms(order)
-    result["selfTradePreventionMode"] = order.prevention.value
-    return result | _short_fields(order) | _conditional(order)
+    return {
+        **order_ack(order),
+        **_order_amounts(order),
+        "workingTime": _working_ms(order),
+        "selfTradePreventionMode": order.prevention.value,
+        **_short_fields(order),
+        **_conditional(order),
+    }
 
 
 def order_full(placed: Placement) -> Message:

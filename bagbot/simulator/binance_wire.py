@@ -5,15 +5,16 @@ percent-encoded before signing and for older ones. REST signs the query and the 
 WebSocket API signs its parameters sorted by name, not encoded.
 """
 
-import hashlib
 import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from bagbot.simulator.amounts import amount_from_text
 from bagbot.simulator.binance_errors import (
@@ -78,8 +79,7 @@ _RESTRICTIONS = {
 _PREVENTIONS = {mode.value: mode for mode in Prevention}
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(msgspec.Struct, frozen=True):
     """A request's parameters, the bytes its signature covers, and the signature."""
 
     parameters: Mapping[str, str]
@@ -112,15 +112,22 @@ class JsonNumber(str):
     __slots__ = ()
 
 
+def _refuse_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
+
+
+_JSON = json.JSONDecoder(
+    parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=_refuse_constant
+)
+
+
 def read_json(text: str) -> object:
     """Return parsed JSON with every number as its own text.
 
     Raises BinanceError when the text is no JSON, or nested beyond reason.
     """
     try:
-        value: object = json.loads(
-            text, parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=_refuse_constant
-        )
+        value: object = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         raise invalid_json() from error
     return value
@@ -128,7 +135,7 @@ def read_json(text: str) -> object:
 
 def signature_of(secret: str, signed_bytes: bytes) -> str:
     """Return the HMAC-SHA256 signature in hexadecimal."""
-    return hmac.new(secret.encode(), signed_bytes, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), signed_bytes, "sha256").hex()
 
 
 def check_signature(secret: str, request: WireRequest) -> None:
@@ -157,6 +164,8 @@ def check_time(parameters: Mapping[str, str], now_ns: int) -> None:
         raise timestamp_outside_window()
 
 
+# Clients send the same few windows again and again.
+@lru_cache(maxsize=64)
 def _receive_window_us(text: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise illegal_characters("recvWindow", NUMBER)
@@ -534,7 +543,9 @@ def _pairs(encoded: bytes) -> dict[str, str]:
 
 def _decoded(encoded: bytes) -> str:
     try:
-        return unquote_to_bytes(encoded.replace(b"+", b" ")).decode()
+        if b"%" in encoded or b"+" in encoded:
+            encoded = unquote_to_bytes(encoded.replace(b"+", b" "))
+        return encoded.decode()
     except UnicodeDecodeError as error:
         raise BinanceError(-1100, "Illegal characters found in a parameter.") from error
 
@@ -565,7 +576,3 @@ def _plain_json(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(k)}:{_plain_json(v)}" for k, v in value.items()) + "}"
     return json.dumps(value)
-
-
-def _refuse_constant(text: str) -> object:
-    raise ValueError(f"{text} is not JSON")

@@ -21,6 +21,7 @@ and meets one of its own account expires unfilled, and changes nothing.
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bagbot.simulator.amounts import (
     commission_amount,
@@ -67,8 +68,7 @@ class Balance:
     locked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """An accepted order and what it traded at once."""
 
     order: Order
@@ -76,8 +76,7 @@ class Placement:
     prevented: list[PreventedMatch]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """Now, on both clocks."""
 
     time_ns: int

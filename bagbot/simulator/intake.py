@@ -73,9 +73,7 @@ def json_response(
     return web.Response(
         body=msgspec.json.encode(message),
         status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
+        headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})},
     )
 
 

@@ -10,7 +10,8 @@ list tells of its beginning after its orders, and of its end after the last of t
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 
 from bagbot.simulator.amounts import quote_amount_ceiling
 from bagbot.simulator.book_matcher import Plan
@@ -172,7 +173,7 @@ class ListExchange(Exchange):
         executions, prevented = self._match(first, plan, now)
         # Even if it is filled at once, the reply shows the others as pending.
         shown = [Placement(first, executions, prevented)]
-        shown += [Placement(replace(order), [], []) for order in pending]
+        shown += [Placement(copy(order), [], []) for order in pending]
         self.release_due_orders(now)
         return ListPlacement(order_list, shown)
 

@@ -184,12 +184,16 @@ class StreamHub:
 
     def tell_trade(self, trade: TradePrint) -> None:
         """Send a public trade to those who listen."""
+        if not self._listeners:
+            return
         name = trade.symbol.lower()
         self._publish(f"{name}@trade", lambda: messages.trade_event(trade))
         self._publish(f"{name}@aggTrade", lambda: messages.aggregate_trade_event(trade))
 
     def tell_book(self, book: BookEvent) -> None:
         """Send the top of a book to those who listen."""
+        if not self._listeners:
+            return
         stream = f"{book.symbol.lower()}@bookTicker"
         self._publish(stream, lambda: messages.book_ticker_event(book))
 

@@ -1,8 +1,8 @@
 """The simulator's own durable memory: what was answered or streamed is still known afterwards.
 
-SQLite, in a directory or in memory. Every change is committed before its answer leaves. The
-journal is a write-ahead log with synchronous=NORMAL: a killed process loses nothing, because
-what was written belongs to the kernel by then. A power cut may lose the last moments; a
+SQLite, in a directory or in memory. In a directory every change is committed before its answer
+leaves. The journal is a write-ahead log with synchronous=NORMAL: a killed process loses nothing,
+because what was written belongs to the kernel by then. A power cut may lose the last moments; a
 simulator may afford that, and is several times faster for it.
 
 Closed orders live only here. A restart reads the open orders and the balances, and so takes as
@@ -10,7 +10,8 @@ long as those are many, however long the simulator has been in use.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -88,6 +89,33 @@ _EXECUTION = msgspec.msgpack.Decoder(Execution)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
+_Row = tuple[int | str | bytes, ...]
+_SAVE_ORDER = (
+    "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (order_id) DO UPDATE SET is_open = excluded.is_open, body = excluded.body"
+)
+_SAVE_LIST = "INSERT OR REPLACE INTO order_lists VALUES (?, ?, ?, ?, ?, ?)"
+_SAVE_EXECUTION = (
+    "INSERT INTO executions (account_id, symbol, order_id, trade_id, time_ns, body)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_SAVE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?)"
+_SAVE_STATE = "INSERT OR REPLACE INTO state VALUES (1, ?)"
+# Few enough that writing them all takes well under a millisecond.
+_WAITING_MAX = 64
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What has been saved, as rows, and is not in the database yet; the latest comes last."""
+
+    orders: list[_Row] = field(default_factory=list)
+    lists: list[_Row] = field(default_factory=list)
+    executions: list[_Row] = field(default_factory=list)
+    balances: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    state: VenueState | None = None
+
+
 class Store:
     """Orders, executions, balances and the venue's state, committed change by change.
 
@@ -99,6 +127,8 @@ class Store:
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             name = str(directory / "exchange.sqlite3")
+        self._is_file = directory is not None
+        self._waiting = _Waiting()
         self._connection = sqlite3.connect(name, isolation_level=None, timeout=1.0)
         try:
             # One simulator per directory: a second one would give out the same ids.
@@ -120,43 +150,23 @@ class Store:
         balances: Iterable[tuple[int, str, Balance]],
         state: VenueState,
     ) -> None:
-        """Commit everything one command or one step of the market changed."""
-        connection = self._connection
-        connection.execute("BEGIN")
-        try:
-            for order in changes.orders.values():
-                self._save_order(order)
-            for order_list in changes.lists.values():
-                self._save_list(order_list)
-            for execution in changes.executions:
-                connection.execute(
-                    "INSERT INTO executions"
-                    " (account_id, symbol, order_id, trade_id, time_ns, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        execution.account_id,
-                        execution.symbol,
-                        execution.order_id,
-                        execution.trade_id,
-                        execution.time_ns,
-                        _ENCODER.encode(execution),
-                    ),
-                )
-            connection.executemany(
-                "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?)",
-                [(account, asset, held.free, held.locked) for account, asset, held in balances],
-            )
-            connection.execute(
-                "INSERT OR REPLACE INTO state VALUES (1, ?)", (msgspec.json.encode(state),)
-            )
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        """Commit everything one command or one step of the market changed.
+
+        In memory there is nothing to survive for: there it waits for the next query, or for more.
+        """
+        waiting = self._waiting
+        waiting.orders += [_order_row(order) for order in changes.orders.values()]
+        waiting.lists += [_list_row(order_list) for order_list in changes.lists.values()]
+        waiting.executions += [_execution_row(execution) for execution in changes.executions]
+        for account_id, asset, held in balances:
+            waiting.balances[(account_id, asset)] = (held.free, held.locked)
+        waiting.state = state
+        if self._is_file or len(waiting.orders) >= _WAITING_MAX:
+            self._commit()
 
     def state(self) -> VenueState | None:
         """Return what the venue was when it last saved, or None on first use."""
-        row = self._connection.execute("SELECT body FROM state").fetchone()
+        row = self._query("SELECT body FROM state").fetchone()
         try:
             return None if row is None else _STATE.decode(row[0])
         except msgspec.MsgspecError as error:
@@ -164,38 +174,30 @@ class Store:
 
     def account_id(self, name: str) -> int:
         """Return the number of the account called `name`; a new name gets the next number."""
-        self._connection.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (name,))
-        row = self._connection.execute(
-            "SELECT account_id FROM accounts WHERE name = ?", (name,)
-        ).fetchone()
+        self._query("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (name,))
+        row = self._query("SELECT account_id FROM accounts WHERE name = ?", (name,)).fetchone()
         return int(row[0])
 
     def account_ids(self) -> list[int]:
         """Return every account that ever owned something, the oldest first."""
-        rows = self._connection.execute(
-            "SELECT DISTINCT account_id FROM balances ORDER BY account_id"
-        )
+        rows = self._query("SELECT DISTINCT account_id FROM balances ORDER BY account_id")
         return [account_id for (account_id,) in rows]
 
     def balances(self, account_id: int) -> dict[str, Balance]:
         """Return the stored balances of an account, none on first use."""
-        rows = self._connection.execute(
+        rows = self._query(
             "SELECT asset, free, locked FROM balances WHERE account_id = ?", (account_id,)
         )
         return {asset: Balance(free, locked) for asset, free, locked in rows}
 
     def open_orders(self) -> list[Order]:
         """Return the orders that were open, oldest first, which is their priority at a price."""
-        rows = self._connection.execute(
-            "SELECT body FROM orders WHERE is_open ORDER BY order_id"
-        ).fetchall()
+        rows = self._query("SELECT body FROM orders WHERE is_open ORDER BY order_id").fetchall()
         return [_ORDER.decode(body) for (body,) in rows]
 
     def open_lists(self) -> list[OrderList]:
         """Return the order lists that were open, oldest first."""
-        rows = self._connection.execute(
-            "SELECT body FROM order_lists WHERE is_open ORDER BY list_id"
-        ).fetchall()
+        rows = self._query("SELECT body FROM order_lists WHERE is_open ORDER BY list_id").fetchall()
         return [_ORDER_LIST.decode(body) for (body,) in rows]
 
     def order_list(
@@ -205,7 +207,7 @@ class Store:
         column, value = (
             ("client_list_id", client_list_id) if list_id is None else ("list_id", list_id)
         )
-        row = self._connection.execute(
+        row = self._query(
             f"SELECT body FROM order_lists WHERE account_id = ? AND {column} = ?"
             " ORDER BY list_id DESC LIMIT 1",
             (account_id, value),
@@ -236,7 +238,7 @@ class Store:
 
     def order(self, account_id: int, symbol: str, order_id: int) -> Order | None:
         """Return an order, open or closed, by its id."""
-        row = self._connection.execute(
+        row = self._query(
             "SELECT body FROM orders WHERE order_id = ? AND account_id = ? AND symbol = ?",
             (order_id, account_id, symbol),
         ).fetchone()
@@ -246,7 +248,7 @@ class Store:
         self, account_id: int, symbol: str, client_order_id: str
     ) -> Order | None:
         """Return the newest order with this client id: closed orders may share it."""
-        row = self._connection.execute(
+        row = self._query(
             "SELECT body FROM orders WHERE account_id = ? AND symbol = ? AND client_order_id = ?"
             " ORDER BY order_id DESC LIMIT 1",
             (account_id, symbol, client_order_id),
@@ -303,34 +305,30 @@ class Store:
         )
         return [_EXECUTION.decode(body) for body in rows]
 
-    def _save_order(self, order: Order) -> None:
-        self._connection.execute(
-            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (order_id) DO UPDATE SET"
-            " is_open = excluded.is_open, body = excluded.body",
-            (
-                order.order_id,
-                order.account_id,
-                order.symbol,
-                order.client_order_id,
-                order.time_ns,
-                order.is_open,
-                _ENCODER.encode(order),
-            ),
-        )
+    def _query(self, statement: str, values: Sequence[int | str | None] = ()) -> sqlite3.Cursor:
+        """Ask the database, with everything in it that was saved."""
+        if self._waiting.state is not None:
+            self._commit()
+        return self._connection.execute(statement, values)
 
-    def _save_list(self, order_list: OrderList) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO order_lists VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                order_list.list_id,
-                order_list.account_id,
-                order_list.client_list_id,
-                order_list.time_ns,
-                order_list.is_open,
-                _ENCODER.encode(order_list),
-            ),
-        )
+    def _commit(self) -> None:
+        waiting, self._waiting = self._waiting, _Waiting()
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            for statement, rows in (
+                (_SAVE_ORDER, waiting.orders),
+                (_SAVE_LIST, waiting.lists),
+                (_SAVE_EXECUTION, waiting.executions),
+                (_SAVE_BALANCE, [(*key, *held) for key, held in waiting.balances.items()]),
+            ):
+                if rows:
+                    connection.executemany(statement, rows)
+            connection.execute(_SAVE_STATE, (msgspec.json.encode(waiting.state),))
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
     def _select(
         self,
@@ -345,9 +343,43 @@ class Store:
         used = [(text, value) for text, value in conditions if value is not None]
         where = " AND ".join(text for text, _ in used)
         direction = "ASC" if is_ascending else "DESC"
-        rows = self._connection.execute(
+        rows = self._query(
             f"SELECT body FROM {table} WHERE {where} ORDER BY {key} {direction} LIMIT ?",
             (*(value for _, value in used), limit),
         ).fetchall()
         bodies = [body for (body,) in rows]
         return bodies if is_ascending else bodies[::-1]
+
+
+def _order_row(order: Order) -> _Row:
+    return (
+        order.order_id,
+        order.account_id,
+        order.symbol,
+        order.client_order_id,
+        order.time_ns,
+        order.is_open,
+        _ENCODER.encode(order),
+    )
+
+
+def _list_row(order_list: OrderList) -> _Row:
+    return (
+        order_list.list_id,
+        order_list.account_id,
+        order_list.client_list_id,
+        order_list.time_ns,
+        order_list.is_open,
+        _ENCODER.encode(order_list),
+    )
+
+
+def _execution_row(execution: Execution) -> _Row:
+    return (
+        execution.account_id,
+        execution.symbol,
+        execution.order_id,
+        execution.trade_id,
+        execution.time_ns,
+        _ENCODER.encode(execution),
+    )

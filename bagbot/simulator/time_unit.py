@@ -4,9 +4,7 @@ The unit belongs to the answer being built, and building one never waits, so it 
 building instead of being handed through every message.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from enum import IntEnum
 
 from bagbot.simulator.binance_errors import BinanceError
@@ -34,14 +32,22 @@ def read_time_unit(name: str | None) -> TimeUnit:
     return _NAMES[name]
 
 
-@contextmanager
-def printed_in(unit: TimeUnit) -> Iterator[None]:
+def printed_in(unit: TimeUnit) -> "_Printing":
     """Print the times of everything built inside in `unit`."""
-    token = _unit.set(unit)
-    try:
-        yield
-    finally:
-        _unit.reset(token)
+    return _Printing(unit)
+
+
+class _Printing:
+    __slots__ = ("_token", "_unit")
+
+    def __init__(self, unit: TimeUnit) -> None:
+        self._unit = unit
+
+    def __enter__(self) -> None:
+        self._token: Token[TimeUnit] = _unit.set(self._unit)
+
+    def __exit__(self, *_: object) -> None:
+        _unit.reset(self._token)
 
 
 def printed_time(time_ns: int) -> int:

@@ -7,6 +7,7 @@ what clients may then be told. Time comes in with each call.
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.candles import Candle, CandleSeries
@@ -40,8 +41,7 @@ _DAY_MS = 24 * 60 * 60 * 1_000
 _POINTS_PER_STEP_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class BalanceEvent:
+class BalanceEvent(NamedTuple):
     """The balances that one command touched, as they are after it."""
 
     account_id: int
@@ -49,8 +49,7 @@ class BalanceEvent:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class BookEvent:
+class BookEvent(NamedTuple):
     """The top of a book after a change."""
 
     symbol: str

@@ -32,8 +32,7 @@ _SESSION_WEIGHT = 2
 UserEvent = OrderEvent | OrderListEvent | BalanceEvent
 
 
-@dataclass(frozen=True, slots=True)
-class WebSocketRequest:
+class WebSocketRequest(msgspec.Struct, frozen=True):
     """One request as received."""
 
     id: object
@@ -42,8 +41,7 @@ class WebSocketRequest:
     wants_limits: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WebSocketReply:
+class WebSocketReply(msgspec.Struct, frozen=True):
     """An answer before it is printed."""
 
     status: int
@@ -157,7 +155,10 @@ class WebSocketSession:
 
     def listens_to(self, account_id: int) -> bool:
         """Return whether this session has subscribed to an account's events."""
-        return any(each.account_id == account_id for each in self._subscriptions.values())
+        # Most sessions only send orders, and every one is asked about every event.
+        return bool(self._subscriptions) and any(
+            each.account_id == account_id for each in self._subscriptions.values()
+        )
 
     def deliver(self, event: UserEvent, encoded: bytes) -> None:
         """Send an event of an account that this session has subscribed to."""
@@ -279,7 +280,8 @@ class UserStreams:
 
     def tell(self, event: UserEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""
-        listening = [each for each in self._sessions if each.listens_to(account_of(event))]
+        account_id = account_of(event)
+        listening = [each for each in self._sessions if each.listens_to(account_id)]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
                 encoded = msgspec.json.encode(_message(event, time_ns))
