@@ -52,6 +52,17 @@ def too_many_requests(limit: int, *, now_ms: int, until_ms: int) -> BinanceError
     )
 
 
+def too_many_connects(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:
+    """Return the answer to a WebSocket handshake too many; its text is our own."""
+    return BinanceError(
+        -1003,
+        f"Too many connections; current limit is {limit} connections per 5 MINUTE.",
+        429,
+        {"Retry-After": _seconds_until(now_ms, until_ms)},
+        until_ms,
+    )
+
+
 def banned(*, now_ms: int, until_ms: int) -> BinanceError:
     """Return the answer to everybody who went on after being told to wait."""
     return BinanceError(

@@ -141,8 +141,11 @@ def check_signature(secret: str, request: WireRequest) -> None:
         raise bad_signature()
 
 
-def check_time(parameters: Mapping[str, str], now_ns: int) -> None:
-    """Raise BinanceError unless `timestamp` is recent enough and not from the future."""
+def check_time(parameters: Mapping[str, str], now_ns: int) -> int:
+    """Return until when the request is in time, in nanoseconds.
+
+    Raises BinanceError unless `timestamp` is recent enough and not from the future.
+    """
     sent = parameters.get("timestamp", "")
     if not sent:
         raise parameter_missing("timestamp")
@@ -155,6 +158,7 @@ def check_time(parameters: Mapping[str, str], now_ns: int) -> None:
         raise timestamp_ahead()
     if now_us - timestamp_us > window_us:
         raise timestamp_outside_window()
+    return (timestamp_us + window_us + 1) * 1_000 - 1
 
 
 def _receive_window_us(text: str) -> int:

@@ -14,6 +14,9 @@ from bagbot.simulator.spot_api import Endpoint
 
 logger = structlog.get_logger(__name__)
 
+# The log keeps many requests, and what is legal is far shorter.
+_KEPT_LENGTH_MAX = 200
+
 
 class Intake:
     """Logs requests and says which of them go wrong."""
@@ -34,7 +37,7 @@ class Intake:
             received_ns=received[0],
             received_monotonic_ns=received[1],
             method=method,
-            path=path,
+            path=path[:_KEPT_LENGTH_MAX],
         )
         self._keep(log)
         return log
@@ -42,10 +45,10 @@ class Intake:
     def take_fault(self, log: LoggedRequest, wire: WireRequest) -> Fault | None:
         """Return what goes wrong with a request."""
         parameters = wire.parameters
-        log.symbol = parameters.get("symbol")
+        log.symbol = _shortened(parameters.get("symbol"))
         # A cancellation carries an id of its own; the order it is about is what counts.
-        log.client_order_id = parameters.get("origClientOrderId") or parameters.get(
-            "newClientOrderId"
+        log.client_order_id = _shortened(
+            parameters.get("origClientOrderId") or parameters.get("newClientOrderId")
         )
         fault = self._faults.take(log.method, log.path, log.symbol, log.client_order_id)
         if fault is not None:
@@ -64,6 +67,10 @@ class Intake:
         if endpoint is not None and endpoint.places_orders:
             log.accepted_ns = self._clock()
             log.accepted_monotonic_ns = time.monotonic_ns()
+
+
+def _shortened(text: str | None) -> str | None:
+    return None if text is None else text[:_KEPT_LENGTH_MAX]
 
 
 def json_response(

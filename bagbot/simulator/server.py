@@ -39,6 +39,7 @@ from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
 from bagbot.simulator.rate_limits import RateLimits
 from bagbot.simulator.simulator_settings import SimulatorSettings
+from bagbot.simulator.socket_limits import GuardedServer
 from bagbot.simulator.socket_server import SocketServer
 from bagbot.simulator.spot_api import (
     REST_ENDPOINTS,
@@ -173,7 +174,12 @@ class SimulatorServer:
             clock=self._clock,
         )
         runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None), shutdown_timeout=_SHUTDOWN_S
+            GuardedServer(
+                self._handle,
+                connections_max=settings.sockets.connections_max,
+                first_request_s=settings.sockets.first_request_s,
+            ),
+            shutdown_timeout=_SHUTDOWN_S,
         )
         await runner.setup()
         try:
@@ -264,7 +270,11 @@ class SimulatorServer:
         path, _, query = request.raw_path.partition("?")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket_server.serve(request, path, query)
-        body = await _read_body(request)
+        try:
+            async with asyncio.timeout(self.settings.sockets.first_request_s):
+                body = await _read_body(request)
+        except TimeoutError:
+            return _abort(request)
         if body is None:
             return json_response({"code": -1000, "msg": "Request body is too large."}, 413)
         raw_query = query.partition("#")[0].encode("utf-8", "surrogateescape")
@@ -322,7 +332,9 @@ class SimulatorServer:
             endpoint = _rest_endpoint(log.method, log.path)
             api_key = request.headers.get("X-MBX-APIKEY")
             with printed_in(read_time_unit(request.headers.get("X-MBX-TIME-UNIT"))):
-                result = self._api.answer(endpoint, wire, api_key, now_ns)
+                result = self._api.answer(
+                    endpoint, wire, api_key, now_ns, received_ns=log.received_ns
+                )
         except BinanceError as error:
             self._publish()
             return self._refuse(error, log)
@@ -487,6 +499,10 @@ def _cut(request: web.BaseRequest, log: LoggedRequest) -> web.Response:
     """Drop the connection; the response returned goes nowhere."""
     if log.outcome == "open":
         log.outcome = "lost"
+    return _abort(request)
+
+
+def _abort(request: web.BaseRequest) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -25,6 +25,7 @@ from bagbot.simulator.binance_errors import (
     cancel_refused,
     order_refused,
     parameter_missing,
+    timestamp_outside_window,
 )
 from bagbot.simulator.binance_wire import (
     Parameters,
@@ -108,10 +109,12 @@ class SpotApi:
         api_key: str | None,
         now_ns: int,
         *,
+        received_ns: int | None = None,
         session_key: ApiKey | None = None,
     ) -> object:
         """Return the reply, ready to be printed as JSON.
 
+        The request must be in time when it was received, by default now, and still be so now.
         A session that is logged on may leave out key and signature. Raises BinanceError.
         """
         now_ms = now_ns // 1_000_000
@@ -125,9 +128,13 @@ class SpotApi:
         action = endpoint.prepare(api, parameters)
         parameters.finish()
         if key is not None:
-            check_time(request.parameters, now_ns)
+            deadline_ns = check_time(
+                request.parameters, now_ns if received_ns is None else received_ns
+            )
             if key is not session_key or request.signature is not None:
                 key.check(request)
+            if now_ns > deadline_ns:
+                raise timestamp_outside_window()
         if endpoint.order_count:
             self.limits.check_orders(api.account_id, now_ms, endpoint.order_count)
         result = action(now_ns)
@@ -681,7 +688,11 @@ _CANCEL_ORDER_LIST = Endpoint(
 _QUERY_ORDER_LIST = Endpoint(SpotApi.query_order_list, _always(4), is_signed=True)
 _OPEN_ORDER_LISTS = Endpoint(SpotApi.open_order_lists, _always(6), is_signed=True)
 _ALL_ORDER_LISTS = Endpoint(SpotApi.all_order_lists, _always(20), is_signed=True)
-_TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
+_TEST_ORDER = Endpoint(
+    SpotApi.test_order,
+    lambda parameters: 20 if parameters.get("computeCommissionRates") == "true" else 1,
+    is_signed=True,
+)
 _QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
 _CANCEL_ORDER = Endpoint(SpotApi.cancel_order, _always(1), is_signed=True, is_free_on_success=True)
 _CANCEL_OPEN_ORDERS = Endpoint(

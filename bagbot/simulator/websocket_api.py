@@ -111,12 +111,12 @@ class WebSocketSession:
         self._subscriptions: dict[int, _Subscription] = {}
         self._next_subscription_id = 0
 
-    def answer(self, request: WebSocketRequest, now_ns: int) -> WebSocketReply:
+    def answer(self, request: WebSocketRequest, now_ns: int, *, received_ns: int) -> WebSocketReply:
         """Carry out a request and return its answer."""
         try:
             self._api.limits.count_request(now_ns // 1_000_000)
             with printed_in(self.unit):
-                result = self._result(request, now_ns)
+                result = self._result(request, now_ns, received_ns)
         except BinanceError as error:
             return error_reply(error, now_ns)
         return WebSocketReply(200, {"result": result})
@@ -171,11 +171,18 @@ class WebSocketSession:
                     client_order_id=None if order is None else order.client_order_id,
                 )
 
-    def _result(self, request: WebSocketRequest, now_ns: int) -> object:
+    def _result(self, request: WebSocketRequest, now_ns: int, received_ns: int) -> object:
         endpoint = WEBSOCKET_ENDPOINTS.get(request.method)
         if endpoint is not None:
             api_key = request.wire.parameters.get("apiKey")
-            return self._api.answer(endpoint, request.wire, api_key, now_ns, session_key=self._key)
+            return self._api.answer(
+                endpoint,
+                request.wire,
+                api_key,
+                now_ns,
+                received_ns=received_ns,
+                session_key=self._key,
+            )
         session_methods: dict[str, Callable[[WebSocketRequest, int], object]] = {
             "session.logon": self._log_on,
             "session.status": self._status,
