@@ -115,12 +115,16 @@ class JsonNumber(str):
 def read_json(text: str) -> object:
     """Return parsed JSON with every number as its own text.
 
-    Raises BinanceError when the text is no JSON, or nested beyond reason.
+    Raises BinanceError when the text is no JSON, or nested beyond reason, or when something in
+    it could not be sent back.
     """
     try:
         value: object = json.loads(
             text, parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=_refuse_constant
         )
+        if "\\u" in text:
+            # Half a surrogate pair is fine in JSON's escapes, but no text that has a UTF-8 form.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid_json() from error
     return value
