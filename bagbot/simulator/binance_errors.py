@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.orders import Refusal
 
 
@@ -212,10 +213,11 @@ _ENGINE_FILTERS = {
 }
 
 
-def order_refused(refusal: Refusal) -> BinanceError:
+def order_refused(refusal: Refusal, assumptions: Assumptions) -> BinanceError:
     """Return the answer to an order the exchange refused."""
-    is_filter = refusal.value.startswith("Filter failure")
-    if is_filter and refusal not in _ENGINE_FILTERS:
+    if refusal in _ENGINE_FILTERS:
+        return BinanceError(assumptions.counting_filters_code, refusal.value)
+    if refusal.value.startswith("Filter failure"):
         return BinanceError(-1013, refusal.value)
     return BinanceError(-2010, refusal.value)
 

@@ -27,6 +27,7 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.book_matcher import Book, Match, Owner, Plan, hide
 from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
@@ -93,11 +94,16 @@ class Exchange:
         *,
         maker_fee_ppm: int = 1_000,
         taker_fee_ppm: int = 1_000,
+        assumptions: Assumptions | None = None,
     ) -> None:
         self.symbols = dict(symbols)
+        self._assumptions = assumptions or Assumptions()
         self.maker_fee_ppm = maker_fee_ppm
         self.taker_fee_ppm = taker_fee_ppm
-        self.books = {symbol: Book() for symbol in self.symbols}
+        self.books = {
+            symbol: Book(slices_go_last=self._assumptions.iceberg_slices_go_last)
+            for symbol in self.symbols
+        }
         self.assets = list(
             dict.fromkeys(
                 asset for rules in self.symbols.values() for asset in (rules.base, rules.quote)
@@ -181,7 +187,12 @@ class Exchange:
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
-        check_filters(command, rules, self.reference_prices.get(command.symbol))
+        check_filters(
+            command,
+            rules,
+            self.reference_prices.get(command.symbol),
+            market_keeps_lot_size=self._assumptions.market_orders_keep_lot_size,
+        )
         self._check_open_counts(command)
 
     def check(self, command: PlaceOrder) -> None:

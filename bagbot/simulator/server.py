@@ -70,6 +70,7 @@ _TICK_S = 1.0
 # A little less than a step: the market's steps set the pace, not two clocks against each other.
 _FAST_TICK_S = 0.09
 _SHUTDOWN_S = 1.0
+_BAD_KEY_CODES = (-2014, -2015)
 # How a store says that its market is played bar by bar.
 BARS_PREFIX = "bars:"
 
@@ -160,6 +161,7 @@ class SimulatorServer:
                 for key in account.keys
             ),
             account_id=account_ids[settings.all_accounts[0].name],
+            assumptions=settings.assumptions,
         )
         self._hub = StreamHub(self._venue)
         self._admin = Admin(self._venue, self._faults)
@@ -329,7 +331,7 @@ class SimulatorServer:
         now_ns = self._clock()
         try:
             self._api.limits.count_request(now_ns // 1_000_000)
-            endpoint = _rest_endpoint(log.method, log.path)
+            endpoint = self._rest_endpoint(log.method, log.path)
             api_key = request.headers.get("X-MBX-APIKEY")
             with printed_in(read_time_unit(request.headers.get("X-MBX-TIME-UNIT"))):
                 result = self._api.answer(
@@ -344,8 +346,19 @@ class SimulatorServer:
         headers = self._api.limits.headers(now_ns // 1_000_000, orders_of)
         return json_response(result, 200, headers)
 
+    def _rest_endpoint(self, method: str, path: str) -> Endpoint:
+        """Return what serves the path. Raises BinanceError."""
+        endpoint = REST_ENDPOINTS.get((method, path))
+        if endpoint is not None:
+            return endpoint
+        if path in RETIRED_PATHS and self.settings.assumptions.retired_is_told:
+            raise service_retired()
+        raise not_found()
+
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"
+        if error.code in _BAD_KEY_CODES:
+            log.status = error.status = self.settings.assumptions.bad_key_status
         headers = self._api.limits.headers(self._clock() // 1_000_000)
         body: dict[str, object] = {"code": error.code, "msg": error.message}
         if error.data is not None:
@@ -419,6 +432,7 @@ def _build_venue(
             symbols,
             maker_fee_ppm=settings.maker_fee_ppm,
             taker_fee_ppm=settings.taker_fee_ppm,
+            assumptions=settings.assumptions,
         ),
         sources,
         store,
@@ -471,16 +485,6 @@ def _build_bar_venue(
         accounts=accounts,
         market_name=f"{BARS_PREFIX}{settings.data.name}",
     )
-
-
-def _rest_endpoint(method: str, path: str) -> Endpoint:
-    """Return what serves the path. Raises BinanceError."""
-    endpoint = REST_ENDPOINTS.get((method, path))
-    if endpoint is not None:
-        return endpoint
-    if path in RETIRED_PATHS:
-        raise service_retired()
-    raise not_found()
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:

@@ -13,6 +13,7 @@ from bagbot.simulator.accounts import (
     check_accounts,
     default_balances,
 )
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.symbol_settings import Symbol, check_symbols, name_of
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
@@ -89,6 +90,7 @@ class SimulatorSettings:
     open_orders_max: int = 200
     limits: LimitSettings = field(default_factory=LimitSettings)
     sockets: SocketSettings = field(default_factory=SocketSettings)
+    assumptions: Assumptions = field(default_factory=Assumptions)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot work."""
@@ -109,6 +111,8 @@ class SimulatorSettings:
             raise ConfigError('matcher must be "book" or "bars"')
         if self.matcher == "bars" and self.data is None:
             raise ConfigError("bars need data")
+        if self.matcher == "bars" and not self.assumptions.market_orders_keep_lot_size:
+            raise ConfigError("bars are traded in whole lots: market_orders_keep_lot_size")
         if self.stepped and self.matcher != "bars":
             raise ConfigError("only bars are stepped")
         share_ppm = self.volume_share_ppm or 0

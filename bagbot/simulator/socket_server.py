@@ -103,7 +103,7 @@ class SocketServer:
     ) -> None:
         self._api = api
         self._hub = hub
-        self.users = UserStreams()
+        self.users = UserStreams(tells_stop_release=api.assumptions.stop_release_is_told)
         self._intake = intake
         self._faults = faults
         self._settings = settings

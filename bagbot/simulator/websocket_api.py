@@ -195,7 +195,7 @@ class WebSocketSession:
         if request.method in session_methods:
             self._api.limits.charge(_SESSION_WEIGHT, now_ns // 1_000_000)
             return session_methods[request.method](request, now_ns)
-        if request.method in RETIRED_METHODS:
+        if request.method in RETIRED_METHODS and self._api.assumptions.retired_is_told:
             raise service_retired()
         raise BinanceError(-1020, "This operation is not supported.")
 
@@ -273,7 +273,8 @@ class WebSocketSession:
 class UserStreams:
     """Every open session, to tell the user's events to those that have subscribed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells_stop_release: bool = True) -> None:
+        self._tells_stop_release = tells_stop_release
         self._sessions: dict[WebSocketSession, None] = {}
 
     def add(self, session: WebSocketSession) -> None:
@@ -286,6 +287,8 @@ class UserStreams:
 
     def tell(self, event: UserEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""
+        if not self._tells_stop_release and _is_stop_release(event):
+            return
         listening = [each for each in self._sessions if each.listens_to(account_of(event))]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
@@ -307,6 +310,13 @@ def account_of(event: UserEvent) -> int:
     if isinstance(event, OrderListEvent):
         return event.order_list.account_id
     return event.account_id
+
+
+def _is_stop_release(event: UserEvent) -> bool:
+    if not isinstance(event, OrderEvent) or event.kind != "RELEASED":
+        return False
+    # A pending stop that begins to wait is told in any case.
+    return event.order.type.is_stop and event.is_on_book
 
 
 def _message(event: UserEvent, time_ns: int) -> messages.Message:

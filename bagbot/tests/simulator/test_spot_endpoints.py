@@ -379,3 +379,14 @@ async def test_two_servers_with_one_seed_have_one_market():
     first, same, other = [await bars_of(server(seed)) for seed in (3, 3, 4)]
     assert first == same
     assert first != other
+
+
+async def test_a_test_order_with_commission_rates_weighs_twenty(client):
+    used = []
+    for flag in ({}, {"computeCommissionRates": "true"}):
+        order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.001"}
+        reply = await client.signed("POST", "/api/v3/order/test", **order, **flag)
+        assert reply.status == 200
+        used.append(int(reply.headers["X-MBX-USED-WEIGHT-1M"]))
+    # A minute may begin in between.
+    assert used[1] - used[0] == 20 or used[1] == 20
