@@ -66,9 +66,9 @@ _BODY_BYTES_MAX = 64 * 1024
 _STEP_S = 0.1
 # How long others may run between two steps of a market that is behind its clock.
 _CATCH_UP_S = 0.005
-_TICK_S = 1.0
+_TICK_NS = 1_000_000_000
 # A little less than a step: the market's steps set the pace, not two clocks against each other.
-_FAST_TICK_S = 0.09
+_FAST_TICK_NS = 90_000_000
 _SHUTDOWN_S = 1.0
 _BAD_KEY_CODES = (-2014, -2015)
 # How a store says that its market is played bar by bar.
@@ -79,10 +79,18 @@ class SimulatorServer:
     """A Binance that runs here."""
 
     def __init__(
-        self, settings: SimulatorSettings, *, clock: Callable[[], int] = time.time_ns
+        self,
+        settings: SimulatorSettings,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        plays_by_itself: bool = True,
     ) -> None:
+        """Set up; without `plays_by_itself` the market moves only when `play` is called."""
         self.settings = settings
         self._clock = clock
+        self._plays_by_itself = plays_by_itself
+        self._next_tick_ns = self._next_fast_tick_ns = 0
+        self._is_over_logged = False
         self._faults = FaultScript()
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -143,7 +151,8 @@ class SimulatorServer:
             store.close()
             raise
         self._stopped.clear()
-        self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
+        if self._plays_by_itself:
+            self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
         logger.info("simulator listening", url=self.url, speed=settings.speed)
 
     async def _open(self, store: Store, bars: list[RecordedBar] | None) -> None:
@@ -225,26 +234,33 @@ class SimulatorServer:
 
     async def _run_market(self) -> None:
         """Play the market in small steps. If that fails, `run_until_stopped` ends and raises it."""
-        is_over_logged = False
-        next_tick_s = next_fast_tick_s = time.monotonic()
         try:
             while True:
-                is_up_to_date = self._venue.advance(self._clock())
-                self._publish()
-                if time.monotonic() >= next_fast_tick_s:
-                    next_fast_tick_s = time.monotonic() + _FAST_TICK_S
-                    self._hub.tick_fast(self._clock())
-                if time.monotonic() >= next_tick_s:
-                    next_tick_s = time.monotonic() + _TICK_S
-                    self._hub.tick(self._clock())
-                if self._venue.is_market_over and not is_over_logged:
-                    is_over_logged = True
-                    logger.warning("recorded bars are over, the price stands still")
+                is_up_to_date = self.play()
                 await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
         except Exception:
             logger.exception("the market has failed, the simulator is of no use any more")
             self._stopped.set()
             raise
+
+    def play(self) -> bool:
+        """Play the market up to now; return False if there is more to catch up on.
+
+        Everything in it follows from the clock, so that the same times give the same events.
+        """
+        now_ns = self._clock()
+        is_up_to_date = self._venue.advance(now_ns)
+        self._publish()
+        if _is_due(self._next_fast_tick_ns, now_ns, _FAST_TICK_NS):
+            self._next_fast_tick_ns = now_ns + _FAST_TICK_NS
+            self._hub.tick_fast(now_ns)
+        if _is_due(self._next_tick_ns, now_ns, _TICK_NS):
+            self._next_tick_ns = now_ns + _TICK_NS
+            self._hub.tick(now_ns)
+        if self._venue.is_market_over and not self._is_over_logged:
+            self._is_over_logged = True
+            logger.warning("recorded bars are over, the price stands still")
+        return is_up_to_date
 
     def _publish(self) -> None:
         """Tell clients what has happened, in order. It is stored already."""
@@ -375,6 +391,11 @@ class SimulatorServer:
         if fault.retry_after_s is not None:
             headers["Retry-After"] = str(fault.retry_after_s)
         return json_response(body, status, headers)
+
+
+def _is_due(next_ns: int, now_ns: int, period_ns: int) -> bool:
+    """Return whether a tick's time has come; a clock that was set back does not stop it."""
+    return not now_ns < next_ns <= now_ns + period_ns
 
 
 def _build_venue(
