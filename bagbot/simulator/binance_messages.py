@@ -14,6 +14,7 @@ from bagbot.simulator.orders import (
     PreventedMatch,
     Prevention,
     TradePrint,
+    TransferEvent,
 )
 from bagbot.simulator.symbols import SymbolRules
 from bagbot.simulator.time_unit import printed_time
@@ -688,6 +689,17 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
             {"a": asset, "f": amount_text(free), "l": amount_text(locked)}
             for asset, free, locked in event.balances
         ],
+    }
+
+
+def balance_update(event: TransferEvent, time_ns: int) -> Message:
+    """Return a balanceUpdate: what has come into an account from outside, or gone out."""
+    return {
+        "e": "balanceUpdate",
+        "E": printed_time(time_ns),
+        "a": event.asset,
+        "d": amount_text(event.amount),
+        "T": printed_time(event.time_ns),
     }
 
 

@@ -47,6 +47,7 @@ from bagbot.simulator.orders import (
     Refusal,
     TimeInForce,
     TradePrint,
+    TransferEvent,
 )
 from bagbot.simulator.stop_orders import StopBook, is_touched
 from bagbot.simulator.symbols import SymbolRules
@@ -224,6 +225,18 @@ class Exchange:
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
         self._cancel(order, command.cancel_id, now)
         return order
+
+    def transfer(self, account_id: int, asset: str, amount: int, now: Moment) -> None:
+        """Take money in from outside, or pay it out if negative.
+
+        Raises OrderRefusedError when that is more than is free.
+        """
+        held = self.balances[account_id][asset]
+        if held.free + amount < 0:
+            raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
+        held.free += amount
+        self._changes.balances[(account_id, asset)] = None
+        self._changes.events.append(TransferEvent(account_id, asset, amount, now.time_ns))
 
     def release_due_orders(self, now: Moment) -> None:
         """Let every touched stop go live, and those that its trades touch in turn."""

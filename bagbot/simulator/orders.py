@@ -335,11 +335,21 @@ class OrderEvent:
     reject_reason: str = "NONE"
 
 
+@dataclass(frozen=True, slots=True)
+class TransferEvent:
+    """What came into an account from outside the exchange, or went out if it is negative."""
+
+    account_id: int
+    asset: str
+    amount: int
+    time_ns: int
+
+
 @dataclass(slots=True)
 class Changes:
     """Everything one command changed: what must be stored, then answered and streamed."""
 
-    events: list[OrderEvent | OrderListEvent] = field(default_factory=list)
+    events: list[OrderEvent | OrderListEvent | TransferEvent] = field(default_factory=list)
     orders: dict[int, Order] = field(default_factory=dict)
     lists: dict[int, OrderList] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)

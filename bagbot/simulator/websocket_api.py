@@ -21,7 +21,7 @@ from bagbot.simulator.binance_wire import (
     read_websocket,
 )
 from bagbot.simulator.order_list_messages import list_status
-from bagbot.simulator.orders import OrderEvent, OrderListEvent
+from bagbot.simulator.orders import OrderEvent, OrderListEvent, TransferEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
 from bagbot.simulator.stream_faults import USER_STREAM, EventGate
@@ -29,7 +29,7 @@ from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
 _SESSION_WEIGHT = 2
-UserEvent = OrderEvent | OrderListEvent | BalanceEvent
+UserEvent = OrderEvent | OrderListEvent | TransferEvent | BalanceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +324,8 @@ def _message(event: UserEvent, time_ns: int) -> messages.Message:
         return messages.execution_report(event, time_ns)
     if isinstance(event, OrderListEvent):
         return list_status(event, time_ns)
+    if isinstance(event, TransferEvent):
+        return messages.balance_update(event, time_ns)
     return messages.account_position(event, time_ns)
 
 
