@@ -48,15 +48,22 @@ def _side(*, is_buy: bool) -> str:
 
 
 def exchange_info(
-    symbols: Iterable[SymbolRules], rate_limits: list[Message], time_ns: int
+    symbols: Iterable[SymbolRules],
+    rate_limits: list[Message],
+    time_ns: int,
+    *,
+    shows_permission_sets: bool,
 ) -> Message:
     """Return the reply to exchangeInfo."""
+    rows = [_symbol_info(rules) for rules in symbols]
+    if not shows_permission_sets:
+        rows = [row | {"permissionSets": []} for row in rows]
     return {
         "timezone": "UTC",
         "serverTime": printed_time(time_ns),
         "rateLimits": rate_limits,
         "exchangeFilters": [],
-        "symbols": [_symbol_info(rules) for rules in symbols],
+        "symbols": rows,
     }
 
 

@@ -258,6 +258,19 @@ class Parameters:
             raise BinanceError(-1151, "Symbol is present multiple times in the list.")
         return [self._checked_symbol(name) for name in names]
 
+    def permissions(self) -> list[str] | None:
+        """Return the permissions asked for, one or a list in JSON, or None."""
+        text = self.optional("permissions")
+        if text is None or not text.startswith("["):
+            return None if text is None else [text]
+        try:
+            names = read_json(text)
+        except BinanceError as error:
+            raise invalid_json("permissions") from error
+        if not isinstance(names, list) or any(type(name) is not str for name in names):
+            raise invalid_json("permissions")
+        return names
+
     def integer(self, name: str) -> int | None:
         """Return a whole number, or None if it was not sent."""
         value = self.optional(name)

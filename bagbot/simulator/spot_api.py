@@ -214,16 +214,20 @@ class SpotApi:
     def exchange_info(self, parameters: Parameters) -> Action:
         """Answer the symbols and their rules."""
         names = parameters.symbol_list()
-        parameters.optional("permissions")
-        parameters.flag("showPermissionSets", default=True)
+        permissions = parameters.permissions()
+        shows_sets = parameters.flag("showPermissionSets", default=True)
         status = parameters.optional("symbolStatus")
+        if names is not None and not (permissions is None and status is None):
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
         if status not in (None, "TRADING", "HALT", "BREAK", "END_OF_DAY", "CANCEL_ONLY"):
             raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
-        if status not in (None, "TRADING"):
+        if status not in (None, "TRADING") or "SPOT" not in (permissions or ["SPOT"]):
             wanted = []
-        return lambda now_ns: messages.exchange_info(wanted, self.limits.description(), now_ns)
+        return lambda now_ns: messages.exchange_info(
+            wanted, self.limits.description(), now_ns, shows_permission_sets=shows_sets
+        )
 
     # Market data.
 
