@@ -110,6 +110,10 @@ def exchange(
     stepped: Annotated[
         bool, typer.Option("--stepped", help="Bars wait for POST /admin/step.")
     ] = False,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of docs/SIMULATOR.md, What was assumed; repeatable."),
+    ] = None,
     until_stdin_ends: Annotated[
         bool, typer.Option("--until-stdin-ends", hidden=True, help="End with the parent process.")
     ] = False,
@@ -118,6 +122,7 @@ def exchange(
     from bagbot.app import run_exchange
     from bagbot.live_view import configure_logging
     from bagbot.simulator.accounts import accounts_from
+    from bagbot.simulator.assumptions import assumptions_from
     from bagbot.simulator.server import SimulatorSettings
 
     # Standard output is for the one line that says it is ready; under an engine, only what needs
@@ -131,6 +136,7 @@ def exchange(
                 api_key=api_key,
                 api_secret=api_secret,
                 accounts=() if accounts is None else accounts_from(accounts),
+                assumptions=assumptions_from(accounts, assume or ()),
                 store=store,
                 matcher=matcher.value,
                 stepped=stepped,

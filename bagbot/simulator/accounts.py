@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.amounts import amount_from_decimal
-from bagbot.simulator.api_keys import ApiKey, Ed25519Key, HmacKey, read_public_key
+from bagbot.simulator.api_keys import ApiKey, HmacKey, public_key_from
 from bagbot.simulator.settings_file import (
     Table,
     check_fields,
@@ -34,7 +34,7 @@ def default_balances() -> Mapping[str, Decimal]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySettings:
-    """A key with its HMAC secret or, instead, its Ed25519 public key in PEM form."""
+    """A key with its HMAC secret or, instead, its Ed25519 or RSA public key in PEM form."""
 
     api_key: str
     api_secret: str = field(default="", repr=False)
@@ -48,14 +48,14 @@ class KeySettings:
             raise ConfigError(f"key {self.api_key!r}: give either an api_secret or a public_key")
         if self.public_key:
             try:
-                read_public_key(self.public_key)
+                public_key_from(self.public_key, api_key=self.api_key, account_id=0)
             except ValueError as error:
                 raise ConfigError(f"key {self.api_key!r}: public_key is {error}") from error
 
     def bound_to(self, account_id: int) -> ApiKey:
         """Return the key as the one of an account."""
         if self.public_key:
-            return Ed25519Key(self.api_key, account_id, read_public_key(self.public_key))
+            return public_key_from(self.public_key, api_key=self.api_key, account_id=account_id)
         return HmacKey(self.api_key, account_id, self.api_secret)
 
 

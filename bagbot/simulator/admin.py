@@ -11,7 +11,7 @@ import msgspec
 from bagbot.simulator.amounts import amount_from_text, amount_text
 from bagbot.simulator.bar_venue import BarVenue, MarketOverError
 from bagbot.simulator.faults import Fault, FaultError, FaultScript, fault_from
-from bagbot.simulator.orders import Execution, Order
+from bagbot.simulator.orders import Execution, Order, OrderRefusedError
 from bagbot.simulator.venue import Venue
 
 REQUESTS_KEPT = 100_000
@@ -80,6 +80,8 @@ class Admin:
                 return {}
             case "POST", "/admin/price":
                 return self._move_price(query, now_ns)
+            case "POST", "/admin/transfer":
+                return self._transfer(query, now_ns)
             case "POST", "/admin/step":
                 return self._step(now_ns)
         raise AdminError(404, f"there is no {method} {path}")
@@ -148,6 +150,25 @@ class Admin:
         for fault in faults:
             self._faults.add(fault)
         return [_fault(fault) for fault in faults]
+
+    def _transfer(self, query: Mapping[str, str], now_ns: int) -> object:
+        """Deposit into an account, or withdraw from it what is written with a minus sign."""
+        account_id = self._account_id(query)
+        asset, text = query.get("asset", ""), query.get("amount", "")
+        if asset not in self._venue.exchange.assets:
+            raise AdminError(400, f"there is no asset {asset!r}")
+        try:
+            amount = amount_from_text(text.removeprefix("-"))
+        except ValueError as error:
+            raise AdminError(400, "amount must be a number with at most 8 decimals") from error
+        try:
+            self._venue.transfer(
+                account_id, asset, -amount if text.startswith("-") else amount, now_ns
+            )
+        except OrderRefusedError as error:
+            raise AdminError(409, "that is more than is free") from error
+        held = self._venue.exchange.balances[account_id][asset]
+        return {"asset": asset, "free": amount_text(held.free), "locked": amount_text(held.locked)}
 
     def _move_price(self, query: Mapping[str, str], now_ns: int) -> object:
         if isinstance(self._venue, BarVenue):

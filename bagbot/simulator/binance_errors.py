@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.orders import Refusal
 
 
@@ -46,6 +47,17 @@ def too_many_requests(limit: int, *, now_ms: int, until_ms: int) -> BinanceError
         -1003,
         f"Too many requests; current limit is {limit} raw requests per 5 MINUTE. "
         "Please use WebSocket Streams for live updates to avoid polling the API.",
+        429,
+        {"Retry-After": _seconds_until(now_ms, until_ms)},
+        until_ms,
+    )
+
+
+def too_many_connects(limit: int, *, now_ms: int, until_ms: int) -> BinanceError:
+    """Return the answer to a WebSocket handshake too many; its text is our own."""
+    return BinanceError(
+        -1003,
+        f"Too many connections; current limit is {limit} connections per 5 MINUTE.",
         429,
         {"Retry-After": _seconds_until(now_ms, until_ms)},
         until_ms,
@@ -201,10 +213,11 @@ _ENGINE_FILTERS = {
 }
 
 
-def order_refused(refusal: Refusal) -> BinanceError:
+def order_refused(refusal: Refusal, assumptions: Assumptions) -> BinanceError:
     """Return the answer to an order the exchange refused."""
-    is_filter = refusal.value.startswith("Filter failure")
-    if is_filter and refusal not in _ENGINE_FILTERS:
+    if refusal in _ENGINE_FILTERS:
+        return BinanceError(assumptions.counting_filters_code, refusal.value)
+    if refusal.value.startswith("Filter failure"):
         return BinanceError(-1013, refusal.value)
     return BinanceError(-2010, refusal.value)
 

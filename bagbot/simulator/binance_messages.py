@@ -14,6 +14,7 @@ from bagbot.simulator.orders import (
     PreventedMatch,
     Prevention,
     TradePrint,
+    TransferEvent,
 )
 from bagbot.simulator.symbols import SymbolRules
 from bagbot.simulator.time_unit import printed_time
@@ -47,15 +48,22 @@ def _side(*, is_buy: bool) -> str:
 
 
 def exchange_info(
-    symbols: Iterable[SymbolRules], rate_limits: list[Message], time_ns: int
+    symbols: Iterable[SymbolRules],
+    rate_limits: list[Message],
+    time_ns: int,
+    *,
+    shows_permission_sets: bool,
 ) -> Message:
     """Return the reply to exchangeInfo."""
+    rows = [_symbol_info(rules) for rules in symbols]
+    if not shows_permission_sets:
+        rows = [row | {"permissionSets": []} for row in rows]
     return {
         "timezone": "UTC",
         "serverTime": printed_time(time_ns),
         "rateLimits": rate_limits,
         "exchangeFilters": [],
-        "symbols": [_symbol_info(rules) for rules in symbols],
+        "symbols": rows,
     }
 
 
@@ -692,6 +700,17 @@ def account_position(event: BalanceEvent, time_ns: int) -> Message:
             {"a": asset, "f": amount_text(free), "l": amount_text(locked)}
             for asset, free, locked in event.balances
         ],
+    }
+
+
+def balance_update(event: TransferEvent, time_ns: int) -> Message:
+    """Return a balanceUpdate: what has come into an account from outside, or gone out."""
+    return {
+        "e": "balanceUpdate",
+        "E": printed_time(time_ns),
+        "a": event.asset,
+        "d": amount_text(event.amount),
+        "T": printed_time(event.time_ns),
     }
 
 

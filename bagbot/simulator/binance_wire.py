@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from bagbot.simulator.amounts import amount_from_text
+from bagbot.simulator.assumptions import DEFAULT_ASSUMPTIONS, Assumptions
 from bagbot.simulator.binance_errors import (
     INVALID_ORDER_TYPE,
     INVALID_SIDE,
@@ -43,6 +44,7 @@ from bagbot.simulator.orders import (
     OrderType,
     PlaceOrder,
     Prevention,
+    Refusal,
     TimeInForce,
 )
 
@@ -70,6 +72,7 @@ SIDES = {"BUY": True, "SELL": False}
 RESPONSE_TYPES = ("ACK", "RESULT", "FULL")
 _ORDER_TYPES = {kind.value: kind for kind in OrderType}
 _TIMES_IN_FORCE = {choice.value: choice for choice in TimeInForce}
+_ZERO_QUANTITY = "Invalid quantity."
 _TIMED_TYPES = (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
 _PAIR_ICEBERGS = ("aboveIcebergQty", "belowIcebergQty")
 _RESTRICTIONS = {
@@ -124,10 +127,14 @@ _JSON = json.JSONDecoder(
 def read_json(text: str) -> object:
     """Return parsed JSON with every number as its own text.
 
-    Raises BinanceError when the text is no JSON, or nested beyond reason.
+    Raises BinanceError when the text is no JSON, or nested beyond reason, or when something in
+    it could not be sent back.
     """
     try:
         value: object = _JSON.decode(text)
+        if "\\u" in text:
+            # Half a surrogate pair is fine in JSON's escapes, but no text that has a UTF-8 form.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid_json() from error
     return value
@@ -148,32 +155,42 @@ def check_signature(secret: str, request: WireRequest) -> None:
         raise bad_signature()
 
 
-def check_time(parameters: Mapping[str, str], now_ns: int) -> None:
-    """Raise BinanceError unless `timestamp` is recent enough and not from the future."""
+def check_time(
+    parameters: Mapping[str, str], now_ns: int, assumptions: Assumptions = DEFAULT_ASSUMPTIONS
+) -> int:
+    """Return until when the request is in time, in nanoseconds.
+
+    Raises BinanceError unless `timestamp` is recent enough and not from the future.
+    """
     sent = parameters.get("timestamp", "")
     if not sent:
         raise parameter_missing("timestamp")
     if not _INTEGER.fullmatch(sent):
         raise illegal_characters("timestamp", INTEGER)
-    timestamp_us = int(sent) if int(sent) > _MILLISECONDS_MAX else int(sent) * 1_000
-    window_us = _receive_window_us(parameters.get("recvWindow", _RECEIVE_WINDOW_DEFAULT))
+    is_in_us = assumptions.microseconds_are_read and int(sent) > _MILLISECONDS_MAX
+    timestamp_us = int(sent) if is_in_us else int(sent) * 1_000
+    window = parameters.get("recvWindow", _RECEIVE_WINDOW_DEFAULT)
+    window_us = _receive_window_us(window, assumptions)
     now_us = now_ns // 1_000
     if timestamp_us >= now_us + _AHEAD_MAX_US:
         raise timestamp_ahead()
     if now_us - timestamp_us > window_us:
         raise timestamp_outside_window()
+    return (timestamp_us + window_us + 1) * 1_000 - 1
 
 
 # Clients send the same few windows again and again.
 @lru_cache(maxsize=64)
-def _receive_window_us(text: str) -> int:
+def _receive_window_us(text: str, assumptions: Assumptions) -> int:
     if not _NUMBER.fullmatch(text):
         raise illegal_characters("recvWindow", NUMBER)
     window_us = Decimal(text) * 1_000
     if window_us != window_us.to_integral_value():
         raise too_much_precision("recvWindow")
     if window_us > _RECEIVE_WINDOW_MAX_US:
-        raise BinanceError(-1131, "recvWindow must be less than 60000")
+        if assumptions.wide_window_code == -1130:
+            raise invalid_data("recvWindow")
+        raise BinanceError(assumptions.wide_window_code, "recvWindow must be less than 60000")
     return int(window_us)
 
 
@@ -183,7 +200,13 @@ _Choice = TypeVar("_Choice")
 class Parameters:
     """The parameters of one request, read one by one; those nobody read are an error."""
 
-    def __init__(self, values: Mapping[str, str], symbols: Iterable[str]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        symbols: Iterable[str],
+        assumptions: Assumptions = DEFAULT_ASSUMPTIONS,
+    ) -> None:
+        self._assumptions = assumptions
         self._values = values
         self._symbols = symbols
         self._read = set(_AUTHENTICATION)
@@ -244,6 +267,19 @@ class Parameters:
             raise BinanceError(-1151, "Symbol is present multiple times in the list.")
         return [self._checked_symbol(name) for name in names]
 
+    def permissions(self) -> list[str] | None:
+        """Return the permissions asked for, one or a list in JSON, or None."""
+        text = self.optional("permissions")
+        if text is None or not text.startswith("["):
+            return None if text is None else [text]
+        try:
+            names = read_json(text)
+        except BinanceError as error:
+            raise invalid_json("permissions") from error
+        if not isinstance(names, list) or any(type(name) is not str for name in names):
+            raise invalid_json("permissions")
+        return names
+
     def integer(self, name: str) -> int | None:
         """Return a whole number, or None if it was not sent."""
         value = self.optional(name)
@@ -259,7 +295,9 @@ class Parameters:
     def time_ms(self, name: str) -> int | None:
         """Return a time in milliseconds, whether it was sent in milli- or microseconds."""
         value = self.integer(name)
-        return value // 1_000 if value is not None and value > _MILLISECONDS_MAX else value
+        if value is None or value <= _MILLISECONDS_MAX:
+            return value
+        return value // 1_000 if self._assumptions.microseconds_are_read else value
 
     def time_zone_ms(self, name: str) -> int:
         """Return how far a time zone such as "8", "-1:00" or "05:45" is ahead of UTC, or zero."""
@@ -294,6 +332,8 @@ class Parameters:
         except ValueError as failure:
             raise too_much_precision(name) from failure
         if amount == 0:
+            if error == _ZERO_QUANTITY and self._assumptions.zero_quantity_is_lot_size:
+                raise BinanceError(-1013, Refusal.LOT_SIZE.value)
             raise BinanceError(-1013, error)
         return amount
 
@@ -347,7 +387,7 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
         quantity, quote_quantity = _market_quantities(parameters)
     else:
         parameters.forbid("quoteOrderQty")
-        quantity = parameters.amount("quantity", error="Invalid quantity.")
+        quantity = parameters.amount("quantity", error=_ZERO_QUANTITY)
     return read_order(
         parameters,
         account_id,
@@ -522,7 +562,7 @@ def _market_quantities(parameters: Parameters) -> tuple[int, int]:
     if has_quantity and has_quote_quantity:
         raise not_required("quoteOrderQty")
     if has_quantity:
-        return parameters.amount("quantity", error="Invalid quantity."), 0
+        return parameters.amount("quantity", error=_ZERO_QUANTITY), 0
     if has_quote_quantity:
         return 0, parameters.amount("quoteOrderQty", error="Invalid quote order qty.")
     raise either_missing("quantity", "quoteOrderQty")

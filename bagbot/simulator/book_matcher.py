@@ -80,10 +80,11 @@ class _Level:
 class _Side:
     """One side of the book. A key is the price, negated for asks: the best key is the last."""
 
-    __slots__ = ("keys", "levels", "sign")
+    __slots__ = ("keys", "levels", "sign", "slices_go_last")
 
-    def __init__(self, sign: int) -> None:
+    def __init__(self, sign: int, *, slices_go_last: bool) -> None:
         self.sign = sign
+        self.slices_go_last = slices_go_last
         self.keys: list[int] = []
         self.levels: dict[int, _Level] = {}
 
@@ -129,21 +130,33 @@ class _Side:
                 yield order, order.shown, True
                 if order.hidden:
                     hidden.append((order, order.hidden))
-            while hidden:
-                rest, hidden = hidden, []
-                for order, left in rest:
-                    shown = min(left, order.iceberg_quantity)
-                    yield order, shown, False
-                    if left > shown:
-                        hidden.append((order, left - shown))
+                if not self.slices_go_last:
+                    yield from _later_slices(hidden)
+                    hidden = []
+            yield from _later_slices(hidden)
+
+
+def _later_slices(hidden: list[tuple[Order, int]]) -> Iterator[tuple[Order, int, bool]]:
+    """Yield what icebergs show one after another once their first slices are gone."""
+    while hidden:
+        rest, hidden = hidden, []
+        for order, left in rest:
+            shown = min(left, order.iceberg_quantity)
+            yield order, shown, False
+            if left > shown:
+                hidden.append((order, left - shown))
 
 
 class Book:
-    """The open orders of one symbol, users' and the market's own side by side."""
+    """The open orders of one symbol, users' and the market's own side by side.
 
-    def __init__(self) -> None:
-        self._bids = _Side(1)
-        self._asks = _Side(-1)
+    The next slice of an iceberg queues behind what is shown at its price, or keeps its place.
+    """
+
+    def __init__(self, *, slices_go_last: bool = True) -> None:
+        self._slices_go_last = slices_go_last
+        self._bids = _Side(1, slices_go_last=slices_go_last)
+        self._asks = _Side(-1, slices_go_last=slices_go_last)
         self._quotes: dict[int, Order] = {}
         self._next_quote_id = -1
         # Inclusive prices inside which anything may trade; None where there is no such rule.
@@ -245,6 +258,13 @@ class Book:
         if quantity < maker.shown:
             maker.remaining -= quantity
             side.levels[maker.price * side.sign].quantity -= quantity
+            return False
+        if not self._slices_go_last:
+            level = side.levels[maker.price * side.sign]
+            level.quantity -= maker.shown
+            maker.remaining -= quantity
+            hide(maker)
+            level.quantity += maker.shown
             return False
         side.remove(maker)
         maker.remaining -= quantity

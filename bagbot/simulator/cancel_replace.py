@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bagbot.simulator import binance_messages as messages
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.binance_errors import (
     BinanceError,
     cancel_refused,
@@ -103,6 +104,7 @@ def carry_out(
     limits: RateLimits,
     placement_reply: Callable[[PlaceOrder, str, int], object],
     now_ns: int,
+    assumptions: Assumptions,
 ) -> object:
     """Cancel, place, and return both results; raises BinanceError unless both succeeded.
 
@@ -116,7 +118,7 @@ def carry_out(
     try:
         venue.exchange.check_filters(request.order)
     except OrderRefusedError as error:
-        raise order_refused(error.refusal) from error
+        raise order_refused(error.refusal, assumptions) from error
     cancelled = _cancel(request.cancel, venue, now_ns)
     if not cancelled.is_success and request.stops_on_failure:
         limits.order_accepted(account_id, now_ms)
@@ -124,7 +126,7 @@ def carry_out(
     elif over_limit is not None:
         placed = _Half("FAILURE", _refusal(over_limit))
     else:
-        placed = _place(request, placement_reply, now_ns)
+        placed = _place(request, placement_reply, now_ns, assumptions)
     data: messages.Message = {
         "cancelResult": cancelled.result,
         "newOrderResult": placed.result,
@@ -159,11 +161,12 @@ def _place(
     request: CancelReplace,
     placement_reply: Callable[[PlaceOrder, str, int], object],
     now_ns: int,
+    assumptions: Assumptions,
 ) -> _Half:
     try:
         return _Half("SUCCESS", placement_reply(request.order, request.response_type, now_ns))
     except OrderRefusedError as error:
-        return _Half("FAILURE", _refusal(order_refused(error.refusal)))
+        return _Half("FAILURE", _refusal(order_refused(error.refusal, assumptions)))
 
 
 def _refusal(error: BinanceError) -> messages.Message:

@@ -28,6 +28,7 @@ from bagbot.simulator.amounts import (
     quote_amount,
     quote_amount_ceiling,
 )
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.book_matcher import Book, Match, Owner, Plan, hide
 from bagbot.simulator.order_filters import check_filters, check_filters_live
 from bagbot.simulator.orders import (
@@ -47,6 +48,7 @@ from bagbot.simulator.orders import (
     Refusal,
     TimeInForce,
     TradePrint,
+    TransferEvent,
 )
 from bagbot.simulator.stop_orders import StopBook, is_touched
 from bagbot.simulator.symbols import SymbolRules
@@ -92,11 +94,16 @@ class Exchange:
         *,
         maker_fee_ppm: int = 1_000,
         taker_fee_ppm: int = 1_000,
+        assumptions: Assumptions | None = None,
     ) -> None:
         self.symbols = dict(symbols)
+        self._assumptions = assumptions or Assumptions()
         self.maker_fee_ppm = maker_fee_ppm
         self.taker_fee_ppm = taker_fee_ppm
-        self.books = {symbol: Book() for symbol in self.symbols}
+        self.books = {
+            symbol: Book(slices_go_last=self._assumptions.iceberg_slices_go_last)
+            for symbol in self.symbols
+        }
         self.assets = list(
             dict.fromkeys(
                 asset for rules in self.symbols.values() for asset in (rules.base, rules.quote)
@@ -180,7 +187,12 @@ class Exchange:
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
-        check_filters(command, rules, self.reference_prices.get(command.symbol))
+        check_filters(
+            command,
+            rules,
+            self.reference_prices.get(command.symbol),
+            market_keeps_lot_size=self._assumptions.market_orders_keep_lot_size,
+        )
         self._check_open_counts(command)
 
     def check(self, command: PlaceOrder) -> None:
@@ -212,6 +224,18 @@ class Exchange:
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
         self._cancel(order, command.cancel_id, now)
         return order
+
+    def transfer(self, account_id: int, asset: str, amount: int, now: Moment) -> None:
+        """Take money in from outside, or pay it out if negative.
+
+        Raises OrderRefusedError when that is more than is free.
+        """
+        held = self.balances[account_id][asset]
+        if held.free + amount < 0:
+            raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
+        held.free += amount
+        self._changes.balances[(account_id, asset)] = None
+        self._changes.events.append(TransferEvent(account_id, asset, amount, now.time_ns))
 
     def release_due_orders(self, now: Moment) -> None:
         """Let every touched stop go live, and those that its trades touch in turn."""

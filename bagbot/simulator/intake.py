@@ -14,6 +14,9 @@ from bagbot.simulator.spot_api import Endpoint
 
 logger = structlog.get_logger(__name__)
 
+# The log keeps many requests, and what is legal is far shorter.
+_KEPT_LENGTH_MAX = 200
+
 
 class Intake:
     """Logs requests and says which of them go wrong."""
@@ -34,7 +37,7 @@ class Intake:
             received_ns=received[0],
             received_monotonic_ns=received[1],
             method=method,
-            path=path,
+            path=_printable(path),
         )
         self._keep(log)
         return log
@@ -42,11 +45,11 @@ class Intake:
     def take_fault(self, log: LoggedRequest, wire: WireRequest) -> Fault | None:
         """Return what goes wrong with a request."""
         parameters = wire.parameters
-        log.symbol = parameters.get("symbol")
+        symbol = parameters.get("symbol")
+        log.symbol = None if symbol is None else _printable(symbol)
         # A cancellation carries an id of its own; the order it is about is what counts.
-        log.client_order_id = parameters.get("origClientOrderId") or parameters.get(
-            "newClientOrderId"
-        )
+        client_order_id = parameters.get("origClientOrderId") or parameters.get("newClientOrderId")
+        log.client_order_id = None if client_order_id is None else _printable(client_order_id)
         fault = self._faults.take(log.method, log.path, log.symbol, log.client_order_id)
         if fault is not None:
             log.fault = fault.kind.value
@@ -64,6 +67,11 @@ class Intake:
         if endpoint is not None and endpoint.places_orders:
             log.accepted_ns = self._clock()
             log.accepted_monotonic_ns = time.monotonic_ns()
+
+
+def _printable(text: str) -> str:
+    """Return what the log keeps of a text: not all of a long one, and nothing JSON cannot hold."""
+    return text[:_KEPT_LENGTH_MAX].encode("utf-8", "replace").decode()
 
 
 def json_response(

@@ -14,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 
 from bagbot.simulator.amounts import quote_amount_ceiling
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.book_matcher import Plan
 from bagbot.simulator.exchange import REJECT_REASONS, Exchange, Moment, Placement
 from bagbot.simulator.order_lists import PlaceOrderList, check_prices
@@ -51,8 +52,14 @@ class ListExchange(Exchange):
         *,
         maker_fee_ppm: int = 1_000,
         taker_fee_ppm: int = 1_000,
+        assumptions: Assumptions | None = None,
     ) -> None:
-        super().__init__(symbols, maker_fee_ppm=maker_fee_ppm, taker_fee_ppm=taker_fee_ppm)
+        super().__init__(
+            symbols,
+            maker_fee_ppm=maker_fee_ppm,
+            taker_fee_ppm=taker_fee_ppm,
+            assumptions=assumptions,
+        )
         self.next_list_id = 0
         self._open_lists: dict[int, OrderList] = {}
         # Lists whose working order has been filled.

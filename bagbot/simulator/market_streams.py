@@ -15,14 +15,13 @@ from bagbot.simulator.candles import INTERVALS_MS, Candle, interval_bounds
 from bagbot.simulator.depth_feed import DepthFeed
 from bagbot.simulator.market_views import day_statistics, depth_snapshot
 from bagbot.simulator.orders import TradePrint
+from bagbot.simulator.socket_limits import PolicyError
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.stream_faults import EventGate
 from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BookEvent, CandleEvent, Venue
 
-STREAMS_MAX = 1_024
-"""Streams one connection may listen to."""
-
+_STREAM_NAME_LENGTH_MAX = 200
 _KLINE = re.compile(
     r"[a-z0-9]+@kline_(1[smhdwM]|3[md]|5m|15m|30m|[2468]h|12h)(@\+08:00)?", re.ASCII
 )
@@ -54,6 +53,7 @@ class StreamConnection:
         gate: EventGate,
         *,
         is_combined: bool,
+        streams_max: int,
         unit: TimeUnit = TimeUnit.MILLISECOND,
     ) -> None:
         self._hub = hub
@@ -61,6 +61,7 @@ class StreamConnection:
         self._gate = gate
         self.is_combined = is_combined
         self.unit = unit
+        self._streams_max = streams_max
         self.streams: dict[str, None] = {}
         hub.connections[self] = None
 
@@ -76,16 +77,18 @@ class StreamConnection:
         self._sender.send(_combined(_SHUTDOWN, raw) if self.is_combined else raw)
 
     def listen(self, streams: Iterable[str]) -> None:
-        """Add streams; unknown names are accepted, as on Binance, and never send anything."""
+        """Add streams; unknown names are accepted, as on Binance, and never send anything.
+
+        Raises PolicyError when they are too many for one connection.
+        """
         for stream in streams:
-            if len(self.streams) >= STREAMS_MAX:
-                self._sender.cut()
-                return
+            if stream not in self.streams and len(self.streams) >= self._streams_max:
+                raise PolicyError("Too many streams")
             self.streams[stream] = None
             self._hub.add(stream, self)
 
     def receive(self, text: str) -> None:
-        """Carry out a control message and answer it."""
+        """Carry out a control message and answer it. Raises PolicyError."""
         try:
             request = read_json(text)
         except BinanceError:
@@ -128,6 +131,8 @@ class StreamConnection:
         names = [name for name in params if type(name) is str]
         if len(names) != len(params):
             return _invalid("stream names must be strings")
+        if any(len(name) > _STREAM_NAME_LENGTH_MAX for name in names):
+            return _invalid("stream name is too long")
         if method == "SUBSCRIBE":
             self.listen(names)
         else:

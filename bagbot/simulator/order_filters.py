@@ -10,10 +10,17 @@ from bagbot.simulator.orders import Order, OrderRefusedError, PlaceOrder, Refusa
 from bagbot.simulator.symbols import SymbolRules
 
 
-def check_filters(command: PlaceOrder, rules: SymbolRules, reference: int | None) -> None:
+def check_filters(
+    command: PlaceOrder,
+    rules: SymbolRules,
+    reference: int | None,
+    *,
+    market_keeps_lot_size: bool = True,
+) -> None:
     """Raise OrderRefusedError unless the order passes the filters of its symbol.
 
-    `reference` is the average price that percent and notional filters are measured by.
+    `reference` is the average price that percent and notional filters are measured by. MARKET
+    orders keep LOT_SIZE, or only MARKET_LOT_SIZE, whose step is 0.
     """
     if command.stop_price:
         _check_price(command.stop_price, rules)
@@ -22,7 +29,8 @@ def check_filters(command: PlaceOrder, rules: SymbolRules, reference: int | None
     ):
         raise OrderRefusedError(Refusal.TRAILING_DELTA)
     if not command.type.has_limit:
-        _check_market_filters(command, rules, reference)
+        keeps_lot_size = market_keeps_lot_size or command.type.is_stop
+        _check_market_filters(command, rules, reference, keeps_lot_size=keeps_lot_size)
         return
     _check_price(command.price, rules)
     _check_lot(command.quantity, rules)
@@ -40,12 +48,15 @@ def check_filters_live(order: Order, rules: SymbolRules, reference: int | None) 
         raise OrderRefusedError(Refusal.MARKET_LOT_SIZE)
 
 
-def _check_market_filters(command: PlaceOrder, rules: SymbolRules, reference: int | None) -> None:
+def _check_market_filters(
+    command: PlaceOrder, rules: SymbolRules, reference: int | None, *, keeps_lot_size: bool
+) -> None:
     if command.quote_quantity:
         if command.quote_quantity < rules.notional_min:
             raise OrderRefusedError(Refusal.NOTIONAL)
         return
-    _check_lot(command.quantity, rules)
+    if keeps_lot_size:
+        _check_lot(command.quantity, rules)
     if not command.type.is_stop and command.quantity > rules.market_quantity_max:
         raise OrderRefusedError(Refusal.MARKET_LOT_SIZE)
     # Large market orders may exceed maxNotional: applyMaxToMarket is false everywhere.

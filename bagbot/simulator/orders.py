@@ -333,10 +333,19 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     reject_reason: str = "NONE"
 
 
+class TransferEvent(msgspec.Struct, frozen=True):
+    """What came into an account from outside the exchange, or went out if it is negative."""
+
+    account_id: int
+    asset: str
+    amount: int
+    time_ns: int
+
+
 class Changes(msgspec.Struct):
     """Everything one command changed: what must be stored, then answered and streamed."""
 
-    events: list[OrderEvent | OrderListEvent] = msgspec.field(default_factory=list)
+    events: list[OrderEvent | OrderListEvent | TransferEvent] = msgspec.field(default_factory=list)
     orders: dict[int, Order] = msgspec.field(default_factory=dict)
     lists: dict[int, OrderList] = msgspec.field(default_factory=dict)
     executions: list[Execution] = msgspec.field(default_factory=list)

@@ -39,6 +39,7 @@ from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
 from bagbot.simulator.rate_limits import RateLimits
 from bagbot.simulator.simulator_settings import SimulatorSettings
+from bagbot.simulator.socket_limits import GuardedServer
 from bagbot.simulator.socket_server import SocketServer
 from bagbot.simulator.spot_api import (
     REST_ENDPOINTS,
@@ -65,10 +66,11 @@ _BODY_BYTES_MAX = 64 * 1024
 _STEP_S = 0.1
 # How long others may run between two steps of a market that is behind its clock.
 _CATCH_UP_S = 0.005
-_TICK_S = 1.0
+_TICK_NS = 1_000_000_000
 # A little less than a step: the market's steps set the pace, not two clocks against each other.
-_FAST_TICK_S = 0.09
+_FAST_TICK_NS = 90_000_000
 _SHUTDOWN_S = 1.0
+_BAD_KEY_CODES = (-2014, -2015)
 # How a store says that its market is played bar by bar.
 BARS_PREFIX = "bars:"
 
@@ -77,10 +79,18 @@ class SimulatorServer:
     """A Binance that runs here."""
 
     def __init__(
-        self, settings: SimulatorSettings, *, clock: Callable[[], int] = time.time_ns
+        self,
+        settings: SimulatorSettings,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        plays_by_itself: bool = True,
     ) -> None:
+        """Set up; without `plays_by_itself` the market moves only when `play` is called."""
         self.settings = settings
         self._clock = clock
+        self._plays_by_itself = plays_by_itself
+        self._next_tick_ns = self._next_fast_tick_ns = 0
+        self._is_over_logged = False
         self._faults = FaultScript()
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
@@ -141,7 +151,8 @@ class SimulatorServer:
             store.close()
             raise
         self._stopped.clear()
-        self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
+        if self._plays_by_itself:
+            self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
         logger.info("simulator listening", url=self.url, speed=settings.speed)
 
     async def _open(self, store: Store, bars: list[RecordedBar] | None) -> None:
@@ -159,6 +170,7 @@ class SimulatorServer:
                 for key in account.keys
             ),
             account_id=account_ids[settings.all_accounts[0].name],
+            assumptions=settings.assumptions,
         )
         self._hub = StreamHub(self._venue)
         self._admin = Admin(self._venue, self._faults)
@@ -173,7 +185,12 @@ class SimulatorServer:
             clock=self._clock,
         )
         runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None), shutdown_timeout=_SHUTDOWN_S
+            GuardedServer(
+                self._handle,
+                connections_max=settings.sockets.connections_max,
+                first_request_s=settings.sockets.first_request_s,
+            ),
+            shutdown_timeout=_SHUTDOWN_S,
         )
         await runner.setup()
         try:
@@ -217,26 +234,33 @@ class SimulatorServer:
 
     async def _run_market(self) -> None:
         """Play the market in small steps. If that fails, `run_until_stopped` ends and raises it."""
-        is_over_logged = False
-        next_tick_s = next_fast_tick_s = time.monotonic()
         try:
             while True:
-                is_up_to_date = self._venue.advance(self._clock())
-                self._publish()
-                if time.monotonic() >= next_fast_tick_s:
-                    next_fast_tick_s = time.monotonic() + _FAST_TICK_S
-                    self._hub.tick_fast(self._clock())
-                if time.monotonic() >= next_tick_s:
-                    next_tick_s = time.monotonic() + _TICK_S
-                    self._hub.tick(self._clock())
-                if self._venue.is_market_over and not is_over_logged:
-                    is_over_logged = True
-                    logger.warning("recorded bars are over, the price stands still")
+                is_up_to_date = self.play()
                 await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
         except Exception:
             logger.exception("the market has failed, the simulator is of no use any more")
             self._stopped.set()
             raise
+
+    def play(self) -> bool:
+        """Play the market up to now; return False if there is more to catch up on.
+
+        Everything in it follows from the clock, so that the same times give the same events.
+        """
+        now_ns = self._clock()
+        is_up_to_date = self._venue.advance(now_ns)
+        self._publish()
+        if _is_due(self._next_fast_tick_ns, now_ns, _FAST_TICK_NS):
+            self._next_fast_tick_ns = now_ns + _FAST_TICK_NS
+            self._hub.tick_fast(now_ns)
+        if _is_due(self._next_tick_ns, now_ns, _TICK_NS):
+            self._next_tick_ns = now_ns + _TICK_NS
+            self._hub.tick(now_ns)
+        if self._venue.is_market_over and not self._is_over_logged:
+            self._is_over_logged = True
+            logger.warning("recorded bars are over, the price stands still")
+        return is_up_to_date
 
     def _publish(self) -> None:
         """Tell clients what has happened, in order. It is stored already."""
@@ -264,7 +288,11 @@ class SimulatorServer:
         path, _, query = request.raw_path.partition("?")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket_server.serve(request, path, query)
-        body = await _read_body(request)
+        try:
+            async with asyncio.timeout(self.settings.sockets.first_request_s):
+                body = await _read_body(request)
+        except TimeoutError:
+            return _abort(request)
         if body is None:
             return json_response({"code": -1000, "msg": "Request body is too large."}, 413)
         raw_query = query.partition("#")[0].encode("utf-8", "surrogateescape")
@@ -319,10 +347,12 @@ class SimulatorServer:
         now_ns = self._clock()
         try:
             self._api.limits.count_request(now_ns // 1_000_000)
-            endpoint = _rest_endpoint(log.method, log.path)
+            endpoint = self._rest_endpoint(log.method, log.path)
             api_key = request.headers.get("X-MBX-APIKEY")
             with printed_in(read_time_unit(request.headers.get("X-MBX-TIME-UNIT"))):
-                result = self._api.answer(endpoint, wire, api_key, now_ns)
+                result = self._api.answer(
+                    endpoint, wire, api_key, now_ns, received_ns=log.received_ns
+                )
         except BinanceError as error:
             self._publish()
             return self._refuse(error, log)
@@ -332,8 +362,19 @@ class SimulatorServer:
         headers = self._api.limits.headers(now_ns // 1_000_000, orders_of)
         return json_response(result, 200, headers)
 
+    def _rest_endpoint(self, method: str, path: str) -> Endpoint:
+        """Return what serves the path. Raises BinanceError."""
+        endpoint = REST_ENDPOINTS.get((method, path))
+        if endpoint is not None:
+            return endpoint
+        if path in RETIRED_PATHS and self.settings.assumptions.retired_is_told:
+            raise service_retired()
+        raise not_found()
+
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"
+        if error.code in _BAD_KEY_CODES:
+            log.status = error.status = self.settings.assumptions.bad_key_status
         headers = self._api.limits.headers(self._clock() // 1_000_000)
         body: dict[str, object] = {"code": error.code, "msg": error.message}
         if error.data is not None:
@@ -350,6 +391,11 @@ class SimulatorServer:
         if fault.retry_after_s is not None:
             headers["Retry-After"] = str(fault.retry_after_s)
         return json_response(body, status, headers)
+
+
+def _is_due(next_ns: int, now_ns: int, period_ns: int) -> bool:
+    """Return whether a tick's time has come; a clock that was set back does not stop it."""
+    return not now_ns < next_ns <= now_ns + period_ns
 
 
 def _build_venue(
@@ -407,6 +453,7 @@ def _build_venue(
             symbols,
             maker_fee_ppm=settings.maker_fee_ppm,
             taker_fee_ppm=settings.taker_fee_ppm,
+            assumptions=settings.assumptions,
         ),
         sources,
         store,
@@ -461,16 +508,6 @@ def _build_bar_venue(
     )
 
 
-def _rest_endpoint(method: str, path: str) -> Endpoint:
-    """Return what serves the path. Raises BinanceError."""
-    endpoint = REST_ENDPOINTS.get((method, path))
-    if endpoint is not None:
-        return endpoint
-    if path in RETIRED_PATHS:
-        raise service_retired()
-    raise not_found()
-
-
 async def _read_body(request: web.BaseRequest) -> bytes | None:
     """Return the request's body, or None when it is too large."""
     if (request.content_length or 0) > _BODY_BYTES_MAX:
@@ -487,6 +524,10 @@ def _cut(request: web.BaseRequest, log: LoggedRequest) -> web.Response:
     """Drop the connection; the response returned goes nowhere."""
     if log.outcome == "open":
         log.outcome = "lost"
+    return _abort(request)
+
+
+def _abort(request: web.BaseRequest) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from bagbot.simulator.accounts import (
     check_accounts,
     default_balances,
 )
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.symbol_settings import Symbol, check_symbols, name_of
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
@@ -20,11 +21,32 @@ from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketSettings:
-    """How long a WebSocket lives, and how long without an answer to a ping."""
+    """How long connections live, and what they may do; Binance's numbers where it names any.
+
+    `messages_per_second` counts what comes in on the public streams, pings and pongs included;
+    the WebSocket API has the request weights instead. `connects_per_5_minutes` is for each
+    address. A client that does not read is cut off when `backlog_messages_max` messages, or
+    `backlog_bytes_max`, are waiting for it. A connection of any kind has `first_request_s` for
+    its first request, and a request as long for its body.
+    """
 
     ping_interval_s: float = 20.0
     pong_timeout_s: float = 60.0
     life_s: float = 24 * 60 * 60.0
+    messages_per_second: int = 5
+    streams_max: int = 1_024
+    connects_per_5_minutes: int = 300
+    message_bytes_max: int = 64 * 1024
+    backlog_messages_max: int = 20_000
+    backlog_bytes_max: int = 16 * 1024 * 1024
+    connections_max: int = 5_000
+    first_request_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a limit that lets nothing pass."""
+        for one in fields(self):
+            if not getattr(self, one.name) > 0:
+                raise ConfigError(f"{one.name} must be above zero")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +90,7 @@ class SimulatorSettings:
     open_orders_max: int = 200
     limits: LimitSettings = field(default_factory=LimitSettings)
     sockets: SocketSettings = field(default_factory=SocketSettings)
+    assumptions: Assumptions = field(default_factory=Assumptions)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot work."""
@@ -88,6 +111,8 @@ class SimulatorSettings:
             raise ConfigError('matcher must be "book" or "bars"')
         if self.matcher == "bars" and self.data is None:
             raise ConfigError("bars need data")
+        if self.matcher == "bars" and not self.assumptions.market_orders_keep_lot_size:
+            raise ConfigError("bars are traded in whole lots: market_orders_keep_lot_size")
         if self.stepped and self.matcher != "bars":
             raise ConfigError("only bars are stepped")
         share_ppm = self.volume_share_ppm or 0

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from bagbot.simulator.admin import LoggedRequest
 from bagbot.simulator.binance_errors import BinanceError
@@ -15,6 +15,7 @@ from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
 from bagbot.simulator.market_streams import StreamConnection, StreamHub
 from bagbot.simulator.simulator_settings import SocketSettings
+from bagbot.simulator.socket_limits import ConnectRate, MessageRate, PolicyError
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import WEBSOCKET_ENDPOINTS, SpotApi
 from bagbot.simulator.stream_faults import EventGate
@@ -27,8 +28,8 @@ from bagbot.simulator.websocket_api import (
     read_request,
 )
 
-_MESSAGE_BYTES_MAX = 64 * 1024
 _CLOSE_S = 1.0
+_CONNECT_WEIGHT = 2
 
 
 class _Line:
@@ -39,9 +40,15 @@ class _Line:
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
         faults: FaultScript,
+        settings: SocketSettings,
     ) -> None:
         self._socket = socket
-        self.sender = SocketSender(socket, transport)
+        self.sender = SocketSender(
+            socket,
+            transport,
+            messages_max=settings.backlog_messages_max,
+            bytes_max=settings.backlog_bytes_max,
+        )
         self.gate = EventGate(self.sender, faults)
         self._open_pings: set[bytes] = set()
         self._asked_s = time.monotonic()
@@ -57,9 +64,18 @@ class _Line:
         self._open_pings.add(payload)
         await self._socket.ping(payload)
 
-    async def texts(self) -> AsyncIterator[str]:
-        """Yield the messages received; answer pings, and note the answers to ours."""
+    async def close(self, error: PolicyError) -> None:
+        """Close the connection of a client that breaks a rule, and say which."""
+        await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode())
+
+    async def texts(self, rate: MessageRate | None = None) -> AsyncIterator[str]:
+        """Yield the messages received; answer pings, and note the answers to ours.
+
+        Raises PolicyError when there are more than `rate` allows.
+        """
         async for message in self._socket:
+            if rate is not None:
+                rate.count(time.monotonic_ns())
             if message.type is WSMsgType.TEXT:
                 yield message.data
             elif message.type is WSMsgType.PING:
@@ -87,13 +103,14 @@ class SocketServer:
     ) -> None:
         self._api = api
         self._hub = hub
-        self.users = UserStreams()
+        self.users = UserStreams(tells_stop_release=api.assumptions.stop_release_is_told)
         self._intake = intake
         self._faults = faults
         self._settings = settings
         self._publish = publish
         self._clock = clock
         self._sockets: set[web.WebSocketResponse] = set()
+        self._connects = ConnectRate(settings.connects_per_5_minutes)
 
     @property
     def count(self) -> int:
@@ -114,7 +131,7 @@ class SocketServer:
         socket = web.WebSocketResponse(
             autoping=False,
             compress=False,
-            max_msg_size=_MESSAGE_BYTES_MAX,
+            max_msg_size=self._settings.message_bytes_max,
             timeout=_CLOSE_S,
         )
         if not socket.can_prepare(request):
@@ -127,8 +144,13 @@ class SocketServer:
         streams = _requested_streams(path, wanted)
         if streams is None and path.rstrip("/") != "/ws-api/v3":
             return json_response({"code": -1000, "msg": "Path not found."}, 404)
+        try:
+            self._count_connect(request.remote or "", is_api=streams is None)
+        except BinanceError as error:
+            body = {"code": error.code, "msg": error.message}
+            return json_response(body, error.status, error.headers)
         await socket.prepare(request)
-        line = _Line(socket, request.transport, self._faults)
+        line = _Line(socket, request.transport, self._faults, self._settings)
         self._sockets.add(socket)
         try:
             async with asyncio.TaskGroup() as group:
@@ -143,14 +165,27 @@ class SocketServer:
                 else:
                     is_combined = path.startswith("/stream") and not path.startswith("/stream/ws")
                     connection = StreamConnection(
-                        self._hub, line.sender, line.gate, is_combined=is_combined, unit=unit
+                        self._hub,
+                        line.sender,
+                        line.gate,
+                        is_combined=is_combined,
+                        streams_max=self._settings.streams_max,
+                        unit=unit,
                     )
-                    await _serve_streams(connection, line, streams)
+                    rate = MessageRate(self._settings.messages_per_second)
+                    await _serve_streams(connection, line, rate, streams)
                 for helper in helpers:
                     helper.cancel()
         finally:
             self._sockets.discard(socket)
         return socket
+
+    def _count_connect(self, address: str, *, is_api: bool) -> None:
+        """Raise BinanceError for a connect too many, or one whose weight is too much."""
+        now_ms = self._clock() // 1_000_000
+        self._connects.count(address, now_ms)
+        if is_api:
+            self._api.limits.charge(_CONNECT_WEIGHT, now_ms)
 
     async def _ping(self, line: _Line) -> None:
         """Ask again and again whether the client is there; cut it off when it says nothing."""
@@ -247,7 +282,7 @@ class SocketServer:
     def _reply(
         self, session: WebSocketSession, request: WebSocketRequest, log: LoggedRequest
     ) -> WebSocketReply:
-        reply = session.answer(request, self._clock())
+        reply = session.answer(request, self._clock(), received_ns=log.received_ns)
         if reply.status == 200:
             self._intake.accept(log, WEBSOCKET_ENDPOINTS.get(request.method))
         else:
@@ -262,11 +297,15 @@ class SocketServer:
         session.send(request, WebSocketReply(status, {"error": dict(body)}), self._clock())
 
 
-async def _serve_streams(connection: StreamConnection, line: _Line, streams: list[str]) -> None:
-    connection.listen(streams)
+async def _serve_streams(
+    connection: StreamConnection, line: _Line, rate: MessageRate, streams: list[str]
+) -> None:
     try:
-        async for text in line.texts():
+        connection.listen(streams)
+        async for text in line.texts(rate):
             connection.receive(text)
+    except PolicyError as error:
+        await line.close(error)
     finally:
         connection.close()
 

@@ -4,21 +4,32 @@ import asyncio
 
 from aiohttp import WSMsgType, web
 
-QUEUE_MAX = 20_000
-"""Messages a reader may be behind by; whoever is further behind is cut off, as on Binance."""
-
 
 class SocketSender:
     """Sends messages in order, from a queue that drops the connection when it is full."""
 
-    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        *,
+        messages_max: int,
+        bytes_max: int,
+    ) -> None:
         self.socket = socket
         self._transport = transport
         # Messages, and between them pauses in seconds.
-        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue(QUEUE_MAX)
+        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue(messages_max)
+        self._bytes_max = bytes_max
+        self._queued_bytes = 0
 
     def send(self, message: bytes) -> None:
-        """Queue a text message; a full queue cuts the connection."""
+        """Queue a text message; a full queue cuts the connection, as on Binance."""
+        # One message alone may be of any size, or some could never be sent.
+        if self._queued_bytes and self._queued_bytes + len(message) > self._bytes_max:
+            self.cut()
+            return
+        self._queued_bytes += len(message)
         self._put(message)
 
     def pause(self, delay_s: float) -> None:
@@ -42,6 +53,7 @@ class SocketSender:
             except ConnectionError:
                 # The reader of this socket sees the same and ends the session.
                 return
+            self._queued_bytes -= len(message)
 
     def _put(self, item: bytes | float) -> None:
         try:

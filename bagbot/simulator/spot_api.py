@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bagbot.simulator import binance_messages as messages
 from bagbot.simulator.amounts import amount_text
 from bagbot.simulator.api_keys import ApiKey, KeyRing
+from bagbot.simulator.assumptions import DEFAULT_ASSUMPTIONS, Assumptions
 from bagbot.simulator.binance_errors import (
     INVALID_INTERVAL,
     INVALID_SYMBOL_STATUS,
@@ -25,6 +26,7 @@ from bagbot.simulator.binance_errors import (
     cancel_refused,
     order_refused,
     parameter_missing,
+    timestamp_outside_window,
 )
 from bagbot.simulator.binance_wire import (
     Parameters,
@@ -56,6 +58,14 @@ from bagbot.simulator.orders import (
     TradePrint,
 )
 from bagbot.simulator.rate_limits import RateLimits
+from bagbot.simulator.request_weights import (
+    always,
+    by_symbol,
+    day_weight,
+    depth_weight,
+    my_trades_weight,
+    order_test_weight,
+)
 from bagbot.simulator.time_unit import printed_time
 from bagbot.simulator.venue import Venue
 
@@ -63,7 +73,6 @@ Action = Callable[[int], object]
 _DAY_MS = 24 * 60 * 60 * 1_000
 # Binance's keys are 64 letters and digits; ours may be any word that fits into a header.
 _API_KEY = re.compile(r"[!-~]{1,128}")
-_NO_BOUND = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +93,19 @@ class SpotApi:
     """Answers requests for one venue: those of one account, and through `of` everybody's."""
 
     def __init__(
-        self, venue: Venue, limits: RateLimits, keys: KeyRing, *, account_id: int = 1
+        self,
+        venue: Venue,
+        limits: RateLimits,
+        keys: KeyRing,
+        *,
+        account_id: int = 1,
+        assumptions: Assumptions = DEFAULT_ASSUMPTIONS,
     ) -> None:
         self.venue = venue
         self.limits = limits
         self.keys = keys
         self.account_id = account_id
+        self.assumptions = assumptions
         self._updated_ns = 0
         self._by_account = {account_id: self}
 
@@ -97,7 +113,13 @@ class SpotApi:
         """Return the same service for another account."""
         api = self._by_account.get(account_id)
         if api is None:
-            api = SpotApi(self.venue, self.limits, self.keys, account_id=account_id)
+            api = SpotApi(
+                self.venue,
+                self.limits,
+                self.keys,
+                account_id=account_id,
+                assumptions=self.assumptions,
+            )
             self._by_account[account_id] = api
         return api
 
@@ -108,10 +130,12 @@ class SpotApi:
         api_key: str | None,
         now_ns: int,
         *,
+        received_ns: int | None = None,
         session_key: ApiKey | None = None,
     ) -> object:
         """Return the reply, ready to be printed as JSON.
 
+        The request must be in time when it was received, by default now, and still be so now.
         A session that is logged on may leave out key and signature. Raises BinanceError.
         """
         now_ms = now_ns // 1_000_000
@@ -121,19 +145,36 @@ class SpotApi:
         if endpoint.is_signed:
             key = self.find_key(api_key) if session_key is None or api_key else session_key
         api = self if key is None else self.of(key.account_id)
-        parameters = Parameters(request.parameters, self.venue.exchange.symbols)
+        arrived_ns = now_ns if received_ns is None else received_ns
+        is_signature_last = self.assumptions.signature_is_checked_last
+        if key is not None and not is_signature_last:
+            self._check_signed(request, key, session_key, arrived_ns, now_ns)
+        symbols = self.venue.exchange.symbols
+        parameters = Parameters(request.parameters, symbols, self.assumptions)
         action = endpoint.prepare(api, parameters)
         parameters.finish()
-        if key is not None:
-            check_time(request.parameters, now_ns)
-            if key is not session_key or request.signature is not None:
-                key.check(request)
+        if key is not None and is_signature_last:
+            self._check_signed(request, key, session_key, arrived_ns, now_ns)
         if endpoint.order_count:
             self.limits.check_orders(api.account_id, now_ms, endpoint.order_count)
         result = action(now_ns)
         if endpoint.is_free_on_success:
             self.limits.refund(weight, now_ms)
         return result
+
+    def _check_signed(
+        self,
+        request: WireRequest,
+        key: ApiKey,
+        session_key: ApiKey | None,
+        arrived_ns: int,
+        now_ns: int,
+    ) -> None:
+        deadline_ns = check_time(request.parameters, arrived_ns, self.assumptions)
+        if key is not session_key or request.signature is not None:
+            key.check(request)
+        if now_ns > deadline_ns:
+            raise timestamp_outside_window()
 
     def find_key(self, api_key: str | None) -> ApiKey:
         """Return the key. Raises BinanceError when it is none, or nobody's."""
@@ -146,7 +187,7 @@ class SpotApi:
         if "apiKey" not in request.parameters:
             raise parameter_missing("apiKey")
         key = self.find_key(request.parameters["apiKey"])
-        check_time(request.parameters, now_ns)
+        check_time(request.parameters, now_ns, self.assumptions)
         key.check(request)
         return key
 
@@ -173,16 +214,20 @@ class SpotApi:
     def exchange_info(self, parameters: Parameters) -> Action:
         """Answer the symbols and their rules."""
         names = parameters.symbol_list()
-        parameters.optional("permissions")
-        parameters.flag("showPermissionSets", default=True)
+        permissions = parameters.permissions()
+        shows_sets = parameters.flag("showPermissionSets", default=True)
         status = parameters.optional("symbolStatus")
+        if names is not None and not (permissions is None and status is None):
+            raise BinanceError(-1128, "Combination of optional parameters invalid.")
         if status not in (None, "TRADING", "HALT", "BREAK", "END_OF_DAY", "CANCEL_ONLY"):
             raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
-        if status not in (None, "TRADING"):
+        if status not in (None, "TRADING") or "SPOT" not in (permissions or ["SPOT"]):
             wanted = []
-        return lambda now_ns: messages.exchange_info(wanted, self.limits.description(), now_ns)
+        return lambda now_ns: messages.exchange_info(
+            wanted, self.limits.description(), now_ns, shows_permission_sets=shows_sets
+        )
 
     # Market data.
 
@@ -338,14 +383,16 @@ class SpotApi:
             try:
                 return self._place(command, response_type, now_ns)
             except OrderRefusedError as error:
-                raise order_refused(error.refusal) from error
+                raise order_refused(error.refusal, self.assumptions) from error
 
         return action
 
     def cancel_replace(self, parameters: Parameters) -> Action:
         """Cancel one order and place another."""
         request = read_cancel_replace(parameters, self.account_id)
-        return lambda now_ns: carry_out(request, self.venue, self.limits, self._place, now_ns)
+        return lambda now_ns: carry_out(
+            request, self.venue, self.limits, self._place, now_ns, self.assumptions
+        )
 
     def test_order(self, parameters: Parameters) -> Action:
         """Check an order without placing it."""
@@ -358,7 +405,7 @@ class SpotApi:
             try:
                 exchange.check(command)
             except OrderRefusedError as error:
-                raise order_refused(error.refusal) from error
+                raise order_refused(error.refusal, self.assumptions) from error
             if not wants_rates:
                 return {}
             return messages.test_commission(
@@ -470,7 +517,7 @@ class SpotApi:
 
         def action(now_ns: int) -> object:
             orders = self.venue.exchange.open_orders(self.account_id, symbol)
-            if not orders:
+            if not orders and self.assumptions.cancelling_nothing_is_refused:
                 raise cancel_refused(Refusal.UNKNOWN_ORDER)
             replies: list[object] = []
             for order in orders:
@@ -545,7 +592,7 @@ class SpotApi:
             try:
                 placement = self.venue.place_list(command, now_ns)
             except OrderRefusedError as error:
-                raise order_refused(error.refusal) from error
+                raise order_refused(error.refusal, self.assumptions) from error
             return list_placed(placement, response_type)
 
         return action
@@ -597,56 +644,24 @@ def _last_ns(time_ms: int | None) -> int | None:
     return None if time_ms is None else min(time_ms, 2**43) * 1_000_000 + 999_999
 
 
-# Weights.
-
-
-def _always(weight: int) -> Callable[[Mapping[str, str]], int]:
-    return lambda _parameters: weight
-
-
-def _by_symbol(one: int, every: int) -> Callable[[Mapping[str, str]], int]:
-    return lambda parameters: one if "symbol" in parameters else every
-
-
-def _day_weight(parameters: Mapping[str, str]) -> int:
-    if "symbol" in parameters:
-        return 2
-    if "symbols" not in parameters:
-        return 80
-    symbol_count = parameters["symbols"].count(",") + 1
-    for bound, weight in ((20, 2), (100, 40)):
-        if symbol_count <= bound:
-            return weight
-    return 80
-
-
-def _depth_weight(parameters: Mapping[str, str]) -> int:
-    limit = parameters.get("limit", "100")
-    levels = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 10 else 100
-    for bound, weight in ((100, 5), (500, 25), (1_000, 50), (_NO_BOUND, 250)):
-        if levels <= bound:
-            return weight
-    return 250
-
-
-_PING = Endpoint(SpotApi.ping, _always(1))
-_TIME = Endpoint(SpotApi.time, _always(1))
-_EXCHANGE_INFO = Endpoint(SpotApi.exchange_info, _always(20))
-_DEPTH = Endpoint(SpotApi.depth, _depth_weight)
-_TRADES = Endpoint(SpotApi.trades, _always(25))
-_HISTORICAL_TRADES = Endpoint(SpotApi.historical_trades, _always(25))
-_AGGREGATE_TRADES = Endpoint(SpotApi.aggregate_trades, _always(4))
-_KLINES = Endpoint(SpotApi.klines, _always(2))
-_AVERAGE_PRICE = Endpoint(SpotApi.average_price, _always(2))
-_PRICE_TICKER = Endpoint(SpotApi.price_ticker, _by_symbol(2, 4))
-_BOOK_TICKER = Endpoint(SpotApi.book_ticker, _by_symbol(2, 4))
-_DAY_TICKER = Endpoint(SpotApi.day_ticker, _day_weight)
-_ACCOUNT = Endpoint(SpotApi.account, _always(20), is_signed=True)
-_COMMISSION = Endpoint(SpotApi.commission, _always(20), is_signed=True)
-_ORDER_USAGE = Endpoint(SpotApi.order_usage, _always(40), is_signed=True)
+_PING = Endpoint(SpotApi.ping, always(1))
+_TIME = Endpoint(SpotApi.time, always(1))
+_EXCHANGE_INFO = Endpoint(SpotApi.exchange_info, always(20))
+_DEPTH = Endpoint(SpotApi.depth, depth_weight)
+_TRADES = Endpoint(SpotApi.trades, always(25))
+_HISTORICAL_TRADES = Endpoint(SpotApi.historical_trades, always(25))
+_AGGREGATE_TRADES = Endpoint(SpotApi.aggregate_trades, always(4))
+_KLINES = Endpoint(SpotApi.klines, always(2))
+_AVERAGE_PRICE = Endpoint(SpotApi.average_price, always(2))
+_PRICE_TICKER = Endpoint(SpotApi.price_ticker, by_symbol(2, 4))
+_BOOK_TICKER = Endpoint(SpotApi.book_ticker, by_symbol(2, 4))
+_DAY_TICKER = Endpoint(SpotApi.day_ticker, day_weight)
+_ACCOUNT = Endpoint(SpotApi.account, always(20), is_signed=True)
+_COMMISSION = Endpoint(SpotApi.commission, always(20), is_signed=True)
+_ORDER_USAGE = Endpoint(SpotApi.order_usage, always(40), is_signed=True)
 _PLACE_ORDER = Endpoint(
     SpotApi.place_order,
-    _always(1),
+    always(1),
     is_signed=True,
     is_free_on_success=True,
     places_orders=True,
@@ -655,7 +670,7 @@ _PLACE_ORDER = Endpoint(
 # Its limit is part of its own table of results.
 _CANCEL_REPLACE = Endpoint(
     SpotApi.cancel_replace,
-    _always(1),
+    always(1),
     is_signed=True,
     is_free_on_success=True,
     places_orders=True,
@@ -663,7 +678,7 @@ _CANCEL_REPLACE = Endpoint(
 _PLACE_OCO, _PLACE_OTO, _PLACE_OTOCO = (
     Endpoint(
         place,
-        _always(1),
+        always(1),
         is_signed=True,
         is_free_on_success=True,
         places_orders=True,
@@ -676,22 +691,26 @@ _PLACE_OCO, _PLACE_OTO, _PLACE_OTOCO = (
     )
 )
 _CANCEL_ORDER_LIST = Endpoint(
-    SpotApi.cancel_order_list, _always(1), is_signed=True, is_free_on_success=True
+    SpotApi.cancel_order_list, always(1), is_signed=True, is_free_on_success=True
 )
-_QUERY_ORDER_LIST = Endpoint(SpotApi.query_order_list, _always(4), is_signed=True)
-_OPEN_ORDER_LISTS = Endpoint(SpotApi.open_order_lists, _always(6), is_signed=True)
-_ALL_ORDER_LISTS = Endpoint(SpotApi.all_order_lists, _always(20), is_signed=True)
-_TEST_ORDER = Endpoint(SpotApi.test_order, _always(1), is_signed=True)
-_QUERY_ORDER = Endpoint(SpotApi.query_order, _always(4), is_signed=True)
-_CANCEL_ORDER = Endpoint(SpotApi.cancel_order, _always(1), is_signed=True, is_free_on_success=True)
+_QUERY_ORDER_LIST = Endpoint(SpotApi.query_order_list, always(4), is_signed=True)
+_OPEN_ORDER_LISTS = Endpoint(SpotApi.open_order_lists, always(6), is_signed=True)
+_ALL_ORDER_LISTS = Endpoint(SpotApi.all_order_lists, always(20), is_signed=True)
+_TEST_ORDER = Endpoint(
+    SpotApi.test_order,
+    order_test_weight,
+    is_signed=True,
+)
+_QUERY_ORDER = Endpoint(SpotApi.query_order, always(4), is_signed=True)
+_CANCEL_ORDER = Endpoint(SpotApi.cancel_order, always(1), is_signed=True, is_free_on_success=True)
 _CANCEL_OPEN_ORDERS = Endpoint(
-    SpotApi.cancel_open_orders, _always(1), is_signed=True, is_free_on_success=True
+    SpotApi.cancel_open_orders, always(1), is_signed=True, is_free_on_success=True
 )
-_OPEN_ORDERS = Endpoint(SpotApi.open_orders, _by_symbol(6, 80), is_signed=True)
-_ALL_ORDERS = Endpoint(SpotApi.all_orders, _always(20), is_signed=True)
+_OPEN_ORDERS = Endpoint(SpotApi.open_orders, by_symbol(6, 80), is_signed=True)
+_ALL_ORDERS = Endpoint(SpotApi.all_orders, always(20), is_signed=True)
 _MY_TRADES = Endpoint(
     SpotApi.my_trades,
-    lambda parameters: 5 if "orderId" in parameters else 20,
+    my_trades_weight,
     is_signed=True,
 )
 

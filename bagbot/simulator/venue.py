@@ -30,6 +30,7 @@ from bagbot.simulator.orders import (
     OrderListEvent,
     PlaceOrder,
     TradePrint,
+    TransferEvent,
 )
 from bagbot.simulator.store import Store, VenueState
 from bagbot.simulator.symbols import SymbolRules
@@ -66,7 +67,15 @@ class CandleEvent:
     candle: Candle
 
 
-VenueEvent = OrderEvent | OrderListEvent | BalanceEvent | BookEvent | CandleEvent | TradePrint
+VenueEvent = (
+    OrderEvent
+    | OrderListEvent
+    | TransferEvent
+    | BalanceEvent
+    | BookEvent
+    | CandleEvent
+    | TradePrint
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +242,12 @@ class Venue:
         self._release_due_orders(market, time_ns)
         self._commit(time_ns, is_step=True)
         self._refill(market, time_ns)
+
+    def transfer(self, account_id: int, asset: str, amount: int, time_ns: int) -> None:
+        """Take an account's money in, or pay it out if negative; raises OrderRefusedError."""
+        moment = Moment(time_ns, self._played_ms)
+        self.exchange.transfer(account_id, asset, amount, moment)
+        self._commit(time_ns)
 
     # Look-ups.
 

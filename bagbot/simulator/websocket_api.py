@@ -21,7 +21,7 @@ from bagbot.simulator.binance_wire import (
     read_websocket,
 )
 from bagbot.simulator.order_list_messages import list_status
-from bagbot.simulator.orders import OrderEvent, OrderListEvent
+from bagbot.simulator.orders import OrderEvent, OrderListEvent, TransferEvent
 from bagbot.simulator.sockets import SocketSender
 from bagbot.simulator.spot_api import RETIRED_METHODS, WEBSOCKET_ENDPOINTS, SpotApi
 from bagbot.simulator.stream_faults import USER_STREAM, EventGate
@@ -29,7 +29,7 @@ from bagbot.simulator.time_unit import TimeUnit, printed_in
 from bagbot.simulator.venue import BalanceEvent
 
 _SESSION_WEIGHT = 2
-UserEvent = OrderEvent | OrderListEvent | BalanceEvent
+UserEvent = OrderEvent | OrderListEvent | TransferEvent | BalanceEvent
 
 
 class WebSocketRequest(msgspec.Struct, frozen=True):
@@ -109,12 +109,12 @@ class WebSocketSession:
         self._subscriptions: dict[int, _Subscription] = {}
         self._next_subscription_id = 0
 
-    def answer(self, request: WebSocketRequest, now_ns: int) -> WebSocketReply:
+    def answer(self, request: WebSocketRequest, now_ns: int, *, received_ns: int) -> WebSocketReply:
         """Carry out a request and return its answer."""
         try:
             self._api.limits.count_request(now_ns // 1_000_000)
             with printed_in(self.unit):
-                result = self._result(request, now_ns)
+                result = self._result(request, now_ns, received_ns)
         except BinanceError as error:
             return error_reply(error, now_ns)
         return WebSocketReply(200, {"result": result})
@@ -172,11 +172,18 @@ class WebSocketSession:
                     client_order_id=None if order is None else order.client_order_id,
                 )
 
-    def _result(self, request: WebSocketRequest, now_ns: int) -> object:
+    def _result(self, request: WebSocketRequest, now_ns: int, received_ns: int) -> object:
         endpoint = WEBSOCKET_ENDPOINTS.get(request.method)
         if endpoint is not None:
             api_key = request.wire.parameters.get("apiKey")
-            return self._api.answer(endpoint, request.wire, api_key, now_ns, session_key=self._key)
+            return self._api.answer(
+                endpoint,
+                request.wire,
+                api_key,
+                now_ns,
+                received_ns=received_ns,
+                session_key=self._key,
+            )
         session_methods: dict[str, Callable[[WebSocketRequest, int], object]] = {
             "session.logon": self._log_on,
             "session.status": self._status,
@@ -189,7 +196,7 @@ class WebSocketSession:
         if request.method in session_methods:
             self._api.limits.charge(_SESSION_WEIGHT, now_ns // 1_000_000)
             return session_methods[request.method](request, now_ns)
-        if request.method in RETIRED_METHODS:
+        if request.method in RETIRED_METHODS and self._api.assumptions.retired_is_told:
             raise service_retired()
         raise BinanceError(-1020, "This operation is not supported.")
 
@@ -267,7 +274,8 @@ class WebSocketSession:
 class UserStreams:
     """Every open session, to tell the user's events to those that have subscribed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells_stop_release: bool = True) -> None:
+        self._tells_stop_release = tells_stop_release
         self._sessions: dict[WebSocketSession, None] = {}
 
     def add(self, session: WebSocketSession) -> None:
@@ -280,6 +288,8 @@ class UserStreams:
 
     def tell(self, event: UserEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""
+        if not self._tells_stop_release and _is_stop_release(event):
+            return
         account_id = account_of(event)
         listening = [each for each in self._sessions if each.listens_to(account_id)]
         for unit in {session.unit for session in listening}:
@@ -304,11 +314,20 @@ def account_of(event: UserEvent) -> int:
     return event.account_id
 
 
+def _is_stop_release(event: UserEvent) -> bool:
+    if not isinstance(event, OrderEvent) or event.kind != "RELEASED":
+        return False
+    # A pending stop that begins to wait is told in any case.
+    return event.order.type.is_stop and event.is_on_book
+
+
 def _message(event: UserEvent, time_ns: int) -> messages.Message:
     if isinstance(event, OrderEvent):
         return messages.execution_report(event, time_ns)
     if isinstance(event, OrderListEvent):
         return list_status(event, time_ns)
+    if isinstance(event, TransferEvent):
+        return messages.balance_update(event, time_ns)
     return messages.account_position(event, time_ns)
 
 

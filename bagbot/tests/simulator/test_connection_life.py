@@ -38,7 +38,8 @@ async def until_closed(socket):
 @pytest.mark.parametrize("path", PATHS)
 async def test_the_server_pings_and_keeps_who_answers(path):
     async with (
-        server_of(ping_interval_s=0.1, pong_timeout_s=0.3) as server,
+        # Answers to pings count as messages, and these pings come fast.
+        server_of(ping_interval_s=0.1, pong_timeout_s=0.3, messages_per_second=50) as server,
         aiohttp.ClientSession() as session,
         session.ws_connect(server.websocket_url + path, autoping=False) as socket,
     ):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bagbot.simulator.amounts import ONE
+from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.exchange import Moment
 from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import MarketProfile, quotes_around
@@ -40,9 +41,19 @@ preventions = st.sampled_from(Prevention)
 
 
 class Trading(RuleBasedStateMachine):
-    @initialize()
-    def start(self):
-        self.exchange = ListExchange(SYMBOLS)
+    @initialize(slices_go_last=st.booleans(), keeps_lot_size=st.booleans())
+    def start(self, slices_go_last, keeps_lot_size):
+        self.keeps_lot_size = keeps_lot_size
+        self.exchange = ListExchange(
+            SYMBOLS,
+            # Rates that leave something to round almost always.
+            maker_fee_ppm=753,
+            taker_fee_ppm=1_041,
+            assumptions=Assumptions(
+                iceberg_slices_go_last=slices_go_last, market_orders_keep_lot_size=keeps_lot_size
+            ),
+        )
+        self.commissions = dict.fromkeys(START, 0)
         self.lists = {}
         for account in (1, 2):
             self.exchange.open_account(account, START)
@@ -111,11 +122,12 @@ class Trading(RuleBasedStateMachine):
         symbol=symbols,
         is_buy=st.booleans(),
         size=lots,
+        odd=st.integers(0, 999),
         by_quote=st.booleans(),
         prevention=preventions,
     )
-    def place_market(self, account, symbol, is_buy, size, by_quote, prevention):
-        quantity = size * SYMBOLS[symbol].lot
+    def place_market(self, account, symbol, is_buy, size, odd, by_quote, prevention):
+        quantity = size * SYMBOLS[symbol].lot + (0 if self.keeps_lot_size else odd)
         quote_quantity = quantity * self.prices[symbol] // ONE if by_quote else 0
         self.place(
             PlaceOrder(
@@ -269,6 +281,21 @@ class Trading(RuleBasedStateMachine):
         else:
             assert was_open
 
+    @rule(data=st.data())
+    def cancel_list(self, data):
+        if not self.lists:
+            return
+        one = self.lists[data.draw(st.sampled_from(sorted(self.lists)))]
+        was_open = one.is_open
+        ids = {"list_id": one.list_id, "client_list_id": None}
+        try:
+            self.exchange.cancel_list(one.account_id, one.symbol, self.now(), **ids)
+        except CancelRefusedError:
+            assert not was_open
+        else:
+            assert was_open
+            assert not any(self.orders[order_id].is_open for order_id, _ in one.orders)
+
     @rule(symbol=symbols, ticks=ticks_away)
     def market_moves(self, symbol, ticks):
         spread = 1 if symbol == "ETHBTC" else 20
@@ -289,6 +316,7 @@ class Trading(RuleBasedStateMachine):
         if not hasattr(self, "exchange"):
             return
         self.count(self.exchange.take_changes())
+        assert {asset: self.exchange.fees[asset] for asset in START} == self.commissions
 
     def count(self, changes):
         self.check_self_trades(changes.executions)
@@ -302,6 +330,7 @@ class Trading(RuleBasedStateMachine):
                 key = event.order.order_id
                 self.prevented[key] = self.prevented.get(key, 0) + lost
         for execution in changes.executions:
+            self.commissions[execution.commission_asset] += execution.commission
             key = execution.order_id
             self.executed[key] = self.executed.get(key, 0) + execution.quantity
             order = self.orders[key]

@@ -131,6 +131,24 @@ async def test_a_request_that_arrives_too_late_for_its_window_is_refused(client)
     assert await executed(client) == []
 
 
+async def test_a_request_from_the_future_is_refused_however_late_it_is_carried_out(client):
+    await script(client, kind="delay_before", delay_s=0.8)
+    timestamp_ms = time.time_ns() // 1_000_000 + 1_400
+    reply = await client.place(quantity="0.001", timestamp=timestamp_ms)
+    assert (reply.status, reply.body["code"]) == (400, -1021)
+    assert "ahead of the server's time" in reply.body["msg"]
+    assert await executed(client) == []
+
+
+async def test_a_socket_request_is_checked_again_before_it_is_carried_out(client):
+    async with client.socket("/ws-api/v3") as socket:
+        await script(client, kind="delay_before", method="WS", path="order.place", delay_s=0.4)
+        signed = client.socket_parameters(**SOCKET_ORDER, recvWindow=150)
+        reply, _ = await client.call(socket, "order.place", **signed)
+        assert (reply["status"], reply["error"]["code"]) == (400, -1021)
+        assert await executed(client) == []
+
+
 async def test_an_order_can_be_hidden_from_queries(client):
     await place(client)
     await client.admin("POST", "faults", [{"kind": "hide", "client_order_id": "mine", "count": 2}])

@@ -175,6 +175,9 @@ async def test_a_large_socket_message_ends_that_connection_only(client):
         '{"id": 1, "method": "ping", "params": []}',
         '{"id": 99999999999999999999, "method": "ping"}',
         "{" * 30_000,
+        '{"id": "\\ud800", "method": "ping"}',
+        '{"id": 1, "method": "\\udfff"}',
+        '{"id": 1, "method": "ping", "params": {"\\uDBFF": 1}}',
     ],
 )
 async def test_unreadable_socket_requests_are_answered_and_survived(client, text):
@@ -187,6 +190,14 @@ async def test_unreadable_socket_requests_are_answered_and_survived(client, text
         assert reply["status"] == 400
         reply, _ = await client.call(socket, "ping")
         assert reply["result"] == {}
+
+
+async def test_the_log_of_requests_keeps_little_of_a_long_one(client):
+    await client.public("/api/v3/" + "a" * 5_000)
+    await client.public("/api/v3/depth", symbol="B" * 5_000)
+    kept = (await client.admin("GET", "requests")).body
+    assert len(kept) == 2
+    assert max(len(row["path"]) + len(row["symbol"] or "") for row in kept) < 500
 
 
 async def test_a_failed_handshake_is_refused(simulator):

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
+from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive
 
 
@@ -115,10 +116,16 @@ async def test_every_bar_is_told_closed_once_and_in_order_when_time_flies():
         assert [row[:6] for row in rows] == told
 
 
-async def test_a_reader_that_does_not_read_is_cut_off_and_harms_nobody(monkeypatch):
-    # More than one step of the market sends, so that only falling behind fills it.
-    monkeypatch.setattr("bagbot.simulator.sockets.QUEUE_MAX", 4_000)
-    settings = SimulatorSettings(api_key=KEY, api_secret=SECRET, speed=100_000)
+@pytest.mark.parametrize(
+    "sockets",
+    [
+        # More than one step of the market sends, so that only falling behind fills it.
+        SocketSettings(backlog_messages_max=4_000),
+        SocketSettings(backlog_bytes_max=500_000),
+    ],
+)
+async def test_a_reader_that_does_not_read_is_cut_off_and_harms_nobody(sockets):
+    settings = SimulatorSettings(api_key=KEY, api_secret=SECRET, speed=100_000, sockets=sockets)
     streams = "btcusdt@trade/ethusdt@trade/bnbusdt@trade"
     async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
         connection = socket.socket()

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import os
-import signal
+import random
 import sqlite3
 import sys
 import time
@@ -22,46 +21,9 @@ from bagbot.tests.simulator.signing_client import (
     balances_of,
     receive,
 )
+from bagbot.tests.simulator.simulator_process import simulator_process
 
-DRIVER = """
-import asyncio, sys
-from pathlib import Path
-from bagbot.domain.errors import ConfigError
-from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-
-async def main():
-    key, secret, directory = sys.argv[1:]
-    settings = SimulatorSettings(api_key=key, api_secret=secret, store=Path(directory))
-    async with SimulatorServer(settings) as server:
-        print("url", server.url, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 LIMIT = {"type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01", "price": "50000"}
-
-
-@contextlib.asynccontextmanager
-async def simulator_process(directory):
-    """Run the simulator as a process of its own, and kill it in the end as kill -9 does."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        DRIVER,
-        KEY,
-        SECRET,
-        str(directory),
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONASYNCIODEBUG": ""},
-    )
-    try:
-        async with asyncio.timeout(20):
-            while not (line := await process.stdout.readline()).startswith(b"url "):
-                assert line, "the simulator did not start"
-        yield line.split()[1].decode()
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
 
 
 async def truth_of(client):
@@ -107,15 +69,22 @@ async def trade_until_killed(client, answered, streamed, enough):
 
 async def test_nothing_that_was_answered_or_streamed_is_lost_when_killed(tmp_path):
     answered, streamed = {}, []
-    async with simulator_process(tmp_path) as url, SigningClient(url) as client:
-        enough = asyncio.Event()
-        trading = asyncio.create_task(trade_until_killed(client, answered, streamed, enough))
-        await enough.wait()
-    async with asyncio.timeout(20):
-        await trading
+    with simulator_process(store=str(tmp_path)) as simulator:
+        async with SigningClient(simulator.url) as client:
+            enough = asyncio.Event()
+            trading = asyncio.create_task(trade_until_killed(client, answered, streamed, enough))
+            await enough.wait()
+            simulator.kill()
+            async with asyncio.timeout(20):
+                await trading
     started = time.monotonic()
-    async with simulator_process(tmp_path) as url, SigningClient(url) as client:
+    with simulator_process(store=str(tmp_path)) as simulator:
         assert time.monotonic() - started < 10
+        await check_after_restart(simulator, answered, streamed)
+
+
+async def check_after_restart(simulator, answered, streamed):
+    async with SigningClient(simulator.url) as client:
         balances, orders, trades = await truth_of(client)
         by_name = {order["clientOrderId"]: order for order in orders}
         for name, answer in answered.items():
@@ -138,6 +107,79 @@ async def test_nothing_that_was_answered_or_streamed_is_lost_when_killed(tmp_pat
         placed = (await client.place(quantity="0.001")).body
         assert placed["orderId"] > max(order["orderId"] for order in orders)
         assert placed["fills"][0]["tradeId"] > max(trade_ids)
+
+
+async def trade_and_note(client, prefix, answered):
+    """Place, replace and cancel until the exchange is gone; note what each answer promised."""
+    with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+        for number in range(100_000):
+            name = f"{prefix}n{number}"
+            reply = await client.place(**LIMIT, newClientOrderId=name)
+            answered[name] = reply.body["orderId"], "NEW"
+            reply = await client.signed(
+                "POST",
+                "/api/v3/order/cancelReplace",
+                symbol="BTCUSDT",
+                side="SELL",
+                type="MARKET",
+                quantity="0.001",
+                cancelOrigClientOrderId=name,
+                cancelReplaceMode="STOP_ON_FAILURE",
+                newClientOrderId=f"{name}m",
+            )
+            answered[name] = answered[name][0], "CANCELED"
+            answered[f"{name}m"] = reply.body["newOrderResponse"]["orderId"], "FILLED"
+
+
+async def test_killed_at_any_moment_under_load_it_remembers_every_answer(tmp_path):
+    seed = random.SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")
+    chance = random.Random(seed)
+    answered = {}
+    limits = {"weight_per_minute": 10**9}
+    for round_number in range(4):
+        with simulator_process(store=str(tmp_path), limits=limits) as simulator:
+            async with SigningClient(simulator.url) as client:
+                await check_answers(client, answered)
+                traders = [
+                    asyncio.create_task(trade_and_note(client, f"r{round_number}t{one}", answered))
+                    for one in range(4)
+                ]
+                await asyncio.sleep(chance.uniform(0.05, 0.5))
+                simulator.kill()
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*traders)
+    assert len(answered) > 20
+    with simulator_process(store=str(tmp_path), limits=limits) as simulator:
+        async with SigningClient(simulator.url) as client:
+            await check_answers(client, answered)
+
+
+async def check_answers(client, answered):
+    rows = (await client.admin("GET", "orders")).body
+    by_name = {row["client_order_id"]: row for row in rows}
+    for name, (order_id, status) in answered.items():
+        assert by_name[name]["order_id"] == order_id
+        # What was cut off while it was being cancelled may be cancelled.
+        allowed = ("NEW", "CANCELED") if status == "NEW" else (status,)
+        assert by_name[name]["status"] in allowed
+    assert len({row["order_id"] for row in rows}) == len(rows)
+    trades = (await client.admin("GET", "trades")).body
+    assert len({row["trade_id"] for row in trades}) == len(trades)
+    by_order = {}
+    for row in trades:
+        by_order[row["order_id"]] = by_order.get(row["order_id"], 0) + Decimal(row["quantity"])
+    assert by_order == {
+        row["order_id"]: Decimal(row["executed"]) for row in rows if Decimal(row["executed"])
+    }
+    balances = (await client.admin("GET", "balances")).body
+    assert sum(map(Decimal, balances["BTC"].values())) == 10 - sum(by_order.values())
+    earned = sum(Decimal(row["quote_quantity"]) - Decimal(row["commission"]) for row in trades)
+    assert sum(map(Decimal, balances["USDT"].values())) == 1_000_000 + earned
+    locked = sum(
+        Decimal(row["quantity"]) * Decimal(row["price"]) for row in rows if row["status"] == "NEW"
+    )
+    assert Decimal(balances["USDT"]["locked"]) == locked
 
 
 def settings(directory, **more):

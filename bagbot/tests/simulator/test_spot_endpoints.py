@@ -379,3 +379,49 @@ async def test_two_servers_with_one_seed_have_one_market():
     first, same, other = [await bars_of(server(seed)) for seed in (3, 3, 4)]
     assert first == same
     assert first != other
+
+
+async def test_a_test_order_with_commission_rates_weighs_twenty(client):
+    used = []
+    for flag in ({}, {"computeCommissionRates": "true"}):
+        order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.001"}
+        reply = await client.signed("POST", "/api/v3/order/test", **order, **flag)
+        assert reply.status == 200
+        used.append(int(reply.headers["X-MBX-USED-WEIGHT-1M"]))
+    # A minute may begin in between.
+    assert used[1] - used[0] == 20 or used[1] == 20
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({}, 4),
+        ({"permissions": "SPOT"}, 4),
+        ({"permissions": '["MARGIN","SPOT"]'}, 4),
+        ({"permissions": "MARGIN"}, 0),
+        ({"permissions": '["MARGIN"]', "symbolStatus": "TRADING"}, 0),
+    ],
+)
+async def test_symbols_are_told_by_permission(client, parameters, count):
+    reply = await client.public("/api/v3/exchangeInfo", **parameters)
+    assert len(reply.body["symbols"]) == count
+    assert all(row["permissionSets"] == [["SPOT"]] for row in reply.body["symbols"])
+
+
+async def test_permission_sets_are_left_out_on_request(client):
+    reply = await client.public("/api/v3/exchangeInfo", showPermissionSets="false")
+    assert [row["permissionSets"] for row in reply.body["symbols"]] == [[]] * 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"symbol": "BTCUSDT", "symbolStatus": "TRADING"}, -1128),
+        ({"symbols": '["BTCUSDT"]', "permissions": "SPOT"}, -1128),
+        ({"permissions": "[1]"}, -1135),
+        ({"permissions": "[SPOT"}, -1135),
+    ],
+)
+async def test_what_does_not_go_together_in_exchange_info_is_refused(client, parameters, code):
+    reply = await client.public("/api/v3/exchangeInfo", **parameters)
+    assert (reply.status, reply.body["code"]) == (400, code)

@@ -1,4 +1,6 @@
-from bagbot.tests.simulator.signing_client import receive
+from decimal import Decimal
+
+from bagbot.tests.simulator.signing_client import balances_of, receive
 
 SUBSCRIBE = "userDataStream.subscribe.signature"
 LIMIT = {
@@ -176,3 +178,26 @@ async def test_rest_and_socket_answer_alike(client):
                 "GET", f"/api/v3/{path or 'account/commission'}", **parameters
             )
             assert over_socket["result"] == over_rest.body
+
+
+async def test_a_deposit_and_a_withdrawal_are_told_as_balance_updates(client):
+    async with client.socket("/ws-api/v3") as socket:
+        await subscribed(client, socket)
+        for amount, free in (("0.5", "10.50000000"), ("-10.49999999", "0.00000001")):
+            reply = await client.admin("POST", f"transfer?asset=BTC&amount={amount}")
+            assert (reply.status, reply.body["free"]) == (200, free)
+            update, position = await events_until_position(socket)
+            assert "".join(update) == "eEadT"
+            assert (update["e"], update["a"]) == ("balanceUpdate", "BTC")
+            assert Decimal(update["d"]) == Decimal(amount)
+            assert position["B"] == [{"a": "BTC", "f": free, "l": "0.00000000"}]
+        for wrong, status in (
+            ("asset=BTC&amount=-0.00000002", 409),
+            ("asset=XYZ&amount=1", 400),
+            ("asset=BTC&amount=1e3", 400),
+            ("asset=BTC&amount=--1", 400),
+            ("asset=BTC&amount=1&account=nobody", 400),
+        ):
+            assert (await client.admin("POST", f"transfer?{wrong}")).status == status
+        account = (await client.signed("GET", "/api/v3/account")).body
+        assert balances_of(account)["BTC"] == (Decimal("0.00000001"), 0)
