@@ -181,6 +181,8 @@ class Exchange:
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
+        if not rules.is_trading:
+            raise OrderRefusedError(Refusal.MARKET_CLOSED)
         check_filters(command, rules, self.reference_prices.get(command.symbol))
         self._check_open_counts(command)
 
@@ -209,6 +211,7 @@ class Exchange:
         Raises CancelRefusedError.
         """
         order = self._find_open(command)
+        self._check_cancellable(order.symbol)
         if command.restriction not in (None, order.status):
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
         self._cancel(order, command.cancel_id, now)
@@ -265,6 +268,42 @@ class Exchange:
         self._touch_stops(symbol, price, time_ns)
         return trade
 
+    def market_takes(self, order: Order, quantity: int, now: Moment) -> int:
+        """Let the market take `quantity` of a resting order at its price; return what traded."""
+        if not (order.is_open and order.is_working and order.type.has_limit):
+            return 0
+        before = order.remaining
+        left = min(quantity, order.remaining)
+        while left:
+            part = min(left, order.shown)
+            self._trade(Match(order, order.price, part), None, now)
+            left -= part
+        self.release_due_orders(now)
+        return before - order.remaining
+
+    # What the exchange does.
+
+    def expire_open_orders(self, symbol: str, now: Moment) -> None:
+        """End every open order of a symbol, as at its delisting."""
+        for order in [each for each in self._open_by_id.values() if each.symbol == symbol]:
+            # One that ends may have ended others of its list.
+            if order.is_open:
+                self._take_off(order)
+                self._expire(order, ExpiryReason.EXCHANGE_CANCELED, now)
+
+    def reset(self, accounts: Mapping[int, Mapping[str, int]]) -> None:
+        """Forget every order, and let accounts own what is given; numbers go on."""
+        for order in self._open_by_id.values():
+            self._take_off(order)
+        self._open_by_id.clear()
+        self._open_by_client_id.clear()
+        self._open_counts.clear()
+        self._touched.clear()
+        self.fees = dict.fromkeys(self.assets, 0)
+        self.market_balances = dict.fromkeys(self.assets, 0)
+        for account_id, balances in accounts.items():
+            self.open_account(account_id, balances)
+
     # Checking a new order.
 
     def _plan(self, command: PlaceOrder) -> tuple[Plan, int]:
@@ -280,6 +319,11 @@ class Exchange:
         if self.balances[command.account_id][asset].free < lock:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
+
+    def _check_cancellable(self, symbol: str) -> None:
+        rules = self.symbols[symbol]
+        if not rules.is_trading and rules.status != "CANCEL_ONLY":
+            raise CancelRefusedError(Refusal.MARKET_CLOSED)
 
     def _check_open_counts(self, command: PlaceOrder) -> None:
         if command.type is not OrderType.MARKET:

@@ -7,9 +7,11 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from bagbot.simulator.admin import LoggedRequest
+from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.binance_wire import WireRequest
-from bagbot.simulator.faults import HIDDEN_BODY, Fault, FaultKind, FaultScript
+from bagbot.simulator.faults import ENDPOINT_GROUPS, Fault, FaultScript
+from bagbot.simulator.late_requests import LateRequests
+from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.spot_api import Endpoint
 
 logger = structlog.get_logger(__name__)
@@ -23,8 +25,11 @@ class Intake:
         faults: FaultScript,
         keep: Callable[[LoggedRequest], None],
         clock: Callable[[], int],
+        keys: KeyRing,
     ) -> None:
         self._faults = faults
+        self._keys = keys
+        self.late = LateRequests()
         self._keep = keep
         self._clock = clock
 
@@ -39,17 +44,32 @@ class Intake:
         self._keep(log)
         return log
 
-    def take_fault(self, log: LoggedRequest, wire: WireRequest) -> Fault | None:
+    def log_repeated(self, first: LoggedRequest) -> LoggedRequest:
+        """Return the line of a request that has arrived a second time."""
+        log = self.log(first.method, first.path, (self._clock(), time.monotonic_ns()))
+        log.repeat_of = first.number
+        log.account_id, log.symbol = first.account_id, first.symbol
+        log.client_order_id = first.client_order_id
+        return log
+
+    def take_fault(
+        self, log: LoggedRequest, wire: WireRequest, api_key: str | None
+    ) -> Fault | None:
         """Return what goes wrong with a request."""
         parameters = wire.parameters
+        log.account_id = self._keys.account_id(api_key)
         log.symbol = parameters.get("symbol")
         # A cancellation carries an id of its own; the order it is about is what counts.
         log.client_order_id = parameters.get("origClientOrderId") or parameters.get(
             "newClientOrderId"
         )
+        if self.late and (log.method, log.path) in ENDPOINT_GROUPS["order_queries"]:
+            self.late.note_query(log.account_id, log.client_order_id or "", time.monotonic())
+        if not self._faults:
+            return None
         fault = self._faults.take(log.method, log.path, log.symbol, log.client_order_id)
         if fault is not None:
-            log.fault = fault.kind.value
+            log.fault, log.fault_class = fault.kind.value, fault.fault_class
             logger.info(
                 "fault injected",
                 kind=log.fault,
@@ -77,8 +97,3 @@ def json_response(
         content_type="application/json",
         charset="utf-8",
     )
-
-
-def prescribed(fault: Fault) -> tuple[int, Mapping[str, object]]:
-    """Return the status and the body that a fault puts in place of the true answer."""
-    return (400, HIDDEN_BODY) if fault.kind is FaultKind.HIDE else (fault.status, fault.body)

@@ -96,6 +96,7 @@ class ListExchange(Exchange):
                 and list_id in (None, one.list_id)
                 and client_list_id in (None, one.client_list_id)
             ):
+                self._check_cancellable(symbol)
                 legs = self._open_legs(one)
                 self._cancel(legs[0], cancel_id, now)
                 return one, legs
@@ -107,6 +108,12 @@ class ListExchange(Exchange):
         while self._completed:
             self._begin(self._completed.popleft(), now)
             super().release_due_orders(now)
+
+    def reset(self, accounts: Mapping[int, Mapping[str, int]]) -> None:
+        """Forget every order and list; see Exchange."""
+        super().reset(accounts)
+        self._open_lists.clear()
+        self._completed.clear()
 
     # Placing.
 

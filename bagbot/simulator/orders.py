@@ -91,6 +91,7 @@ class ExpiryReason(StrEnum):
     INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
     PRICE_RANGE_EXCEEDED = "EXECUTION_RULE_PRICE_RANGE_EXCEEDED"
     REJECTED = "REJECTED"
+    EXCHANGE_CANCELED = "EXCHANGE_CANCELED"
     OCO_TRIGGER = "OCO_TRIGGER"
     OTO_PHASE_ONE_EXPIRED = "OTO_PHASE_ONE_EXPIRED"
 
@@ -108,6 +109,7 @@ class Refusal(StrEnum):
     LIQUIDITY_BELOW_LOT = "Order book liquidity is less than `LOT_SIZE` filter minimum quantity."
     ZERO_NOTIONAL = "Price * QTY is zero or less."
     UNKNOWN_ORDER = "Unknown order sent."
+    MARKET_CLOSED = "Market is closed."
     CANCEL_RESTRICTED = "Order was not canceled due to cancel restrictions."
     PRICE_FILTER = "Filter failure: PRICE_FILTER"
     PERCENT_PRICE_BY_SIDE = "Filter failure: PERCENT_PRICE_BY_SIDE"

@@ -7,25 +7,28 @@ commit takes some tens of microseconds because nothing waits for the disk.
 
 import asyncio
 import ipaddress
+import random
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from bagbot.domain import fills
 from bagbot.domain.errors import ConfigError
-from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
+from bagbot.simulator.admin import Admin, AdminError
 from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.bar_venue import BarSeries, BarVenue, StandingClock
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
-from bagbot.simulator.faults import Fault, FaultKind, FaultScript
-from bagbot.simulator.intake import Intake, json_response, prescribed
+from bagbot.simulator.faults import FaultScript
+from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
+from bagbot.simulator.intake import Intake, json_response
 from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import (
     PriceSource,
@@ -38,6 +41,7 @@ from bagbot.simulator.market import (
 from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
 from bagbot.simulator.rate_limits import RateLimits
+from bagbot.simulator.request_log import LoggedRequest, RequestLog
 from bagbot.simulator.simulator_settings import SimulatorSettings
 from bagbot.simulator.socket_server import SocketServer
 from bagbot.simulator.spot_api import (
@@ -56,6 +60,8 @@ from bagbot.simulator.venue import (
     MarketClock,
     Venue,
 )
+from bagbot.simulator.venue_acts import VenueActs
+from bagbot.simulator.wire_clock import WireClock
 
 __all__ = ["SimulatorServer", "SimulatorSettings"]
 
@@ -80,8 +86,8 @@ class SimulatorServer:
         self, settings: SimulatorSettings, *, clock: Callable[[], int] = time.time_ns
     ) -> None:
         self.settings = settings
-        self._clock = clock
-        self._faults = FaultScript()
+        self._clock = WireClock(clock)
+        self._faults = FaultScript(self._chance_of, time.monotonic)
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
         self._market_task: asyncio.Task[None] | None = None
@@ -161,17 +167,21 @@ class SimulatorServer:
             account_id=account_ids[settings.all_accounts[0].name],
         )
         self._hub = StreamHub(self._venue)
-        self._admin = Admin(self._venue, self._faults)
-        self._intake = Intake(self._faults, self._admin.requests.append, self._clock)
+        requests = RequestLog()
+        self._intake = Intake(self._faults, requests.keep, self._clock, self._api.keys)
+        self._faulty = FaultyAnswers(self._venue, self._intake, self._faults, self._clock)
         self._socket_server = SocketServer(
             self._api,
             self._hub,
             self._intake,
             self._faults,
+            self._faulty,
             settings.sockets,
             publish=self._publish,
             clock=self._clock,
         )
+        acts = VenueActs(self._venue, self._api, self._clock, self._socket_server)
+        self._admin = Admin(self._venue, self._faults, requests, acts, self._intake.late)
         runner = web.ServerRunner(
             web.Server(self._handle, access_log=None), shutdown_timeout=_SHUTDOWN_S
         )
@@ -213,6 +223,11 @@ class SimulatorServer:
         async with self:
             await self.wait_stopped()
 
+    def _chance_of(self, number: int, seed: int | None) -> Callable[[], float]:
+        """Return the chance by which a fault happens; see FaultScript."""
+        own = f"{self.settings.seed}:fault:{number}" if seed is None else str(seed)
+        return random.Random(own).random
+
     # The market.
 
     async def _run_market(self) -> None:
@@ -221,6 +236,8 @@ class SimulatorServer:
         next_tick_s = next_fast_tick_s = time.monotonic()
         try:
             while True:
+                if self._intake.late:
+                    self._intake.late.carry_out_due(time.monotonic())
                 is_up_to_date = self._venue.advance(self._clock())
                 self._publish()
                 if time.monotonic() >= next_fast_tick_s:
@@ -295,23 +312,16 @@ class SimulatorServer:
             wire = read_http(query, body)
         except BinanceError as error:
             return self._refuse(error, log)
-        fault = self._intake.take_fault(log, wire)
-        if fault is not None:
-            if fault.kind is FaultKind.DELAY_BEFORE:
-                await asyncio.sleep(fault.delay_s)
-            elif fault.kind is FaultKind.LOSE_REQUEST:
-                return _cut(request, log)
-            elif fault.kind in (FaultKind.REFUSE, FaultKind.HIDE):
-                return self._scripted(fault, log)
-        response = self._carry_out_rest(request, wire, log)
-        if fault is not None:
-            if fault.kind is FaultKind.DELAY_ANSWER:
-                await asyncio.sleep(fault.delay_s)
-            elif fault.kind is FaultKind.LOSE_ANSWER:
-                return _cut(request, log)
-            elif fault.kind is FaultKind.ANSWER:
-                return self._scripted(fault, log)
-        return response
+        api_key = request.headers.get("X-MBX-APIKEY")
+        fault = self._intake.take_fault(log, wire, api_key)
+        if fault is None:
+            return self._carry_out_rest(request, wire, log)
+
+        def carry_out(wire: WireRequest, log: LoggedRequest) -> Answer:
+            return _answer_in(self._carry_out_rest(request, wire, log))
+
+        answer = await self._faulty.answer(fault, wire, log, carry_out)
+        return _cut(request, log) if answer is None else self._response_to(answer)
 
     def _carry_out_rest(
         self, request: web.BaseRequest, wire: WireRequest, log: LoggedRequest
@@ -340,16 +350,33 @@ class SimulatorServer:
             body["data"] = error.data
         return json_response(body, error.status, headers | error.headers)
 
-    def _scripted(self, fault: Fault, log: LoggedRequest) -> web.Response:
-        """Return the answer a fault prescribes."""
-        status, body = prescribed(fault)
-        log.status = status
-        if log.outcome == "open":
-            log.outcome = "refused"
-        headers = self._api.limits.headers(self._clock() // 1_000_000)
-        if fault.retry_after_s is not None:
-            headers["Retry-After"] = str(fault.retry_after_s)
-        return json_response(body, status, headers)
+    def _response_to(self, answer: Answer) -> web.Response:
+        """Return what is sent for an answer that a fault has been at."""
+        headers = answer.headers
+        if headers is None:
+            headers = self._api.limits.headers(self._clock() // 1_000_000)
+        if answer.retry_after_s is not None:
+            headers = {**headers, "Retry-After": str(answer.retry_after_s)}
+        if answer.text is not None:
+            return web.Response(
+                text=answer.text, status=answer.status, headers=headers, content_type="text/html"
+            )
+        response = json_response(answer.body, answer.status, headers)
+        if answer.spoil is not None:
+            assert isinstance(response.body, bytes), "it was encoded just now"
+            response.body = answer.spoil(response.body)
+        return response
+
+
+def _answer_in(response: web.Response) -> Answer:
+    """Return a true answer as a fault sees it."""
+    assert isinstance(response.body, bytes), "every answer is JSON"
+    kept = {
+        name: value
+        for name, value in response.headers.items()
+        if name == "Retry-After" or name.startswith("X-MBX-")
+    }
+    return Answer(status=response.status, body=msgspec.json.decode(response.body), headers=kept)
 
 
 def _build_venue(

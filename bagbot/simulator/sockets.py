@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 QUEUE_MAX = 20_000
 """Messages a reader may be behind by; whoever is further behind is cut off, as on Binance."""
@@ -14,8 +14,8 @@ class SocketSender:
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
         self._transport = transport
-        # Messages, and between them pauses in seconds.
-        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue(QUEUE_MAX)
+        # Messages, between them pauses in seconds, and None for the end of the connection.
+        self._queue: asyncio.Queue[bytes | float | None] = asyncio.Queue(QUEUE_MAX)
 
     def send(self, message: bytes) -> None:
         """Queue a text message; a full queue cuts the connection."""
@@ -30,10 +30,17 @@ class SocketSender:
         if self._transport is not None:
             self._transport.abort()
 
+    def close(self) -> None:
+        """End the connection with a closing handshake, after what was queued before."""
+        self._put(None)
+
     async def run(self) -> None:
         """Send what is queued until the connection is gone."""
         while True:
             message = await self._queue.get()
+            if message is None:
+                await self.socket.close(code=WSCloseCode.GOING_AWAY)
+                return
             if isinstance(message, float):
                 await asyncio.sleep(message)
                 continue
@@ -43,7 +50,7 @@ class SocketSender:
                 # The reader of this socket sees the same and ends the session.
                 return
 
-    def _put(self, item: bytes | float) -> None:
+    def _put(self, item: bytes | float | None) -> None:
         try:
             self._queue.put_nowait(item)
         except asyncio.QueueFull:

@@ -180,8 +180,7 @@ class SpotApi:
             raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
-        if status not in (None, "TRADING"):
-            wanted = []
+        wanted = [each for each in wanted if status in (None, each.status)]
         return lambda now_ns: messages.exchange_info(wanted, self.limits.description(), now_ns)
 
     # Market data.

@@ -191,6 +191,32 @@ class Store:
         ).fetchall()
         return [_ORDER.decode(body) for (body,) in rows]
 
+    def forget_history(self) -> None:
+        """Let no account have any order, list or execution: from now on they are forgotten.
+
+        They are kept under the negative of the account's number.
+        """
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            for table in ("orders", "order_lists"):
+                connection.execute(
+                    f"UPDATE {table} SET account_id = -account_id, is_open = 0 WHERE account_id > 0"
+                )
+            connection.execute(
+                "UPDATE executions SET account_id = -account_id WHERE account_id > 0"
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many orders and executions there are, the forgotten ones included."""
+        (orders,) = self._connection.execute("SELECT COUNT(*) FROM orders").fetchone()
+        (executions,) = self._connection.execute("SELECT COUNT(*) FROM executions").fetchone()
+        return orders, executions
+
     def open_lists(self) -> list[OrderList]:
         """Return the order lists that were open, oldest first."""
         rows = self._connection.execute(

@@ -22,7 +22,9 @@ PURE = (
     "candles",
     "depth_feed",
     "exchange",
+    "fault_classes",
     "faults",
+    "late_requests",
     "list_exchange",
     "market_views",
     "order_filters",
@@ -31,12 +33,16 @@ PURE = (
     "order_lists",
     "orders",
     "rate_limits",
+    "request_log",
+    "spoiled_reads",
     "spot_api",
     "stop_orders",
     "stream_messages",
     "symbols",
     "time_unit",
     "venue",
+    "venue_acts",
+    "wire_clock",
 )
 IMPURE = {"asyncio", "socket", "logging", "structlog", "random", "time", "aiohttp", "os", "pathlib"}
 
