@@ -185,7 +185,7 @@ FAULT_CLASSES: Mapping[str, FaultClass] = {
     "F14": FaultClass(
         title="an old status: the executed quantity goes backwards",
         truth="the order is as far as it was told before",
-        variants={"stale": {"kind": "stale", "on": "reads"}},
+        variants={"stale": {"kind": "stale", "on": "order_queries"}},
     ),
     "F15": FaultClass(
         title="the open orders lack one",

@@ -153,21 +153,38 @@ class FaultyAnswers:
     # Changing what is asked, and what is answered.
 
     def _changed(self, fault: Fault, wire: WireRequest, log: LoggedRequest) -> WireRequest:
-        parameters = wire.parameters
+        change: tuple[str, int] | None = None
         if fault.kind is FaultKind.OVERLAP:
-            return replace(wire, parameters=spoiled_reads.overlapping(parameters, log.path))
-        if fault.kind is FaultKind.OLDEST and "origClientOrderId" in parameters:
-            same = [
-                order
-                for order in self._venue.store.orders(
-                    log.account_id or 0, log.symbol, from_id=0, limit=_ORDERS_MAX
-                )
-                if order.client_order_id == log.client_order_id
-            ]
-            if same:
-                changed = dict(parameters) | {"orderId": str(same[0].order_id)}
-                return replace(wire, parameters=changed)
-        return wire
+            change = self._earlier_page(wire, log)
+        elif fault.kind is FaultKind.OLDEST and "origClientOrderId" in wire.parameters:
+            orders = self._orders(log)
+            same = [each for each in orders if each.client_order_id == log.client_order_id]
+            change = ("orderId", same[0].order_id) if same else None
+        if change is None:
+            return wire
+        name, value = change
+        return replace(wire, parameters=dict(wire.parameters) | {name: str(value)})
+
+    def _earlier_page(self, wire: WireRequest, log: LoggedRequest) -> tuple[str, int] | None:
+        """Return the start of the page that has one row more than the one asked for."""
+        # For trades an order id is no place to begin at.
+        is_trades = log.path.endswith("myTrades")
+        name = "fromId" if is_trades else "orderId"
+        start = wire.parameters.get(name, "")
+        if not start.isdigit():
+            return None
+        if is_trades:
+            executions = self._venue.store.executions(
+                log.account_id or 0, log.symbol, limit=_ORDERS_MAX
+            )
+            ids = [execution.trade_id for execution in executions]
+        else:
+            ids = [order.order_id for order in self._orders(log)]
+        return name, max((each for each in ids if each < int(start)), default=int(start))
+
+    def _orders(self, log: LoggedRequest) -> list[Order]:
+        """Return the orders of a request's account and symbol, oldest first."""
+        return self._venue.store.orders(log.account_id or 0, log.symbol, limit=_ORDERS_MAX)
 
     def _spoiled(
         self, fault: Fault, answer: Answer, wire: WireRequest, log: LoggedRequest

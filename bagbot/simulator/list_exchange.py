@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from bagbot.simulator.amounts import quote_amount_ceiling
 from bagbot.simulator.book_matcher import Plan
-from bagbot.simulator.exchange import REJECT_REASONS, Exchange, Moment, Placement
+from bagbot.simulator.commanded_exchange import CommandedExchange
+from bagbot.simulator.exchange import REJECT_REASONS, Moment, Placement
 from bagbot.simulator.order_lists import PlaceOrderList, check_prices
 from bagbot.simulator.orders import (
     CancelRefusedError,
@@ -41,7 +42,7 @@ class ListPlacement:
     placements: list[Placement]
 
 
-class ListExchange(Exchange):
+class ListExchange(CommandedExchange):
     """All accounts and all books, with single orders and with lists of them."""
 
     def __init__(
@@ -110,7 +111,7 @@ class ListExchange(Exchange):
             super().release_due_orders(now)
 
     def reset(self, accounts: Mapping[int, Mapping[str, int]]) -> None:
-        """Forget every order and list; see Exchange."""
+        """Forget every order and list; see CommandedExchange."""
         super().reset(accounts)
         self._open_lists.clear()
         self._completed.clear()

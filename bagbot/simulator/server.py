@@ -283,7 +283,8 @@ class SimulatorServer:
             return await self._socket_server.serve(request, path, query)
         body = await _read_body(request)
         if body is None:
-            return json_response({"code": -1000, "msg": "Request body is too large."}, 413)
+            log = self._intake.log(request.method, path, received)
+            return self._refuse(BinanceError(-1000, "Request body is too large.", 413), log)
         raw_query = query.partition("#")[0].encode("utf-8", "surrogateescape")
         if path.startswith("/admin/"):
             return self._answer_admin(request, path, raw_query, body)

@@ -221,6 +221,8 @@ class SocketServer:
         try:
             request = read_request(text)
         except BinanceError as error:
+            log = self._intake.log("WS", "", received)
+            log.status, log.code, log.outcome = error.status, error.code, "refused"
             session.send_unreadable(error, self._clock())
             return
         log = self._intake.log("WS", request.method, received)

@@ -1,6 +1,6 @@
 """True answers to queries, made wrong: pure functions on what Binance would print."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 Row = dict[str, object]
 
@@ -20,15 +20,6 @@ def without_one(body: object, client_order_id: str | None) -> object:
         middle = len(body) // 2
         return body[:middle] + body[middle + 1 :]
     return [row for row in body if row.get("clientOrderId") != client_order_id]
-
-
-def overlapping(parameters: Mapping[str, str], path: str) -> Mapping[str, str]:
-    """Return the parameters of a page of orders or trades that begins one row too early."""
-    # For trades an order id is no place to begin at.
-    name = "fromId" if path.endswith("myTrades") else "orderId"
-    if not parameters.get(name, "").isdigit():
-        return parameters
-    return dict(parameters) | {name: str(max(int(parameters[name]) - 1, 0))}
 
 
 def renamed(body: object, cancel_id_of: Callable[[str, int], str]) -> object:

@@ -4,8 +4,6 @@ Clients see what the exchange says; the truth is what its admin side says.
 """
 
 import asyncio
-import json
-import random
 import re
 import sys
 from decimal import Decimal
@@ -14,27 +12,26 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bagbot.simulator.fault_classes import FAULT_CLASSES, described
-from bagbot.simulator.faults import Fault, FaultError, FaultKind, FaultScript, fault_from
+from bagbot.simulator.fault_classes import FAULT_CLASSES
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.simulator.signing_client import KEY, SECRET, Reply, SigningClient, receive
+from bagbot.tests.simulator.fault_client import (
+    CUT,
+    RESTING,
+    SUBSCRIBE,
+    UNREADABLE,
+    arm,
+    ask,
+    code,
+    events_until_idle,
+    eventually,
+    executed,
+    fates,
+    place,
+    query,
+)
+from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive
 
-ORDER = "/api/v3/order"
-SUBSCRIBE = "userDataStream.subscribe.signature"
-MARKET = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.001"}
-RESTING = MARKET | {"type": "LIMIT", "timeInForce": "GTC", "price": "80000"}
-UNREADABLE = Reply(200, "unreadable", {})
-CUT = Reply(0, "cut", {})
 BOTH = pytest.mark.parametrize("how", ["rest", "socket"])
-REST = {
-    "order.place": ("POST", ORDER),
-    "order.status": ("GET", ORDER),
-    "order.cancel": ("DELETE", ORDER),
-    "openOrders.status": ("GET", "/api/v3/openOrders"),
-    "allOrders": ("GET", "/api/v3/allOrders"),
-    "myTrades": ("GET", "/api/v3/myTrades"),
-    "ping": ("GET", "/api/v3/ping"),
-}
 
 
 @pytest.fixture
@@ -51,70 +48,6 @@ async def socket(client):
     async with client.socket("/ws-api/v3") as socket:
         await client.call(socket, SUBSCRIBE, **client.socket_parameters())
         yield socket
-
-
-async def arm(client, name, **options):
-    reply = await client.admin("POST", "faults", {"class": name} | options)
-    assert reply.status == 200, reply.body
-    return reply.body[0]
-
-
-async def ask(client, how, method, **parameters):
-    """Send one request by REST or by a WebSocket of its own; return what the client sees."""
-    try:
-        if how == "rest":
-            return await client.signed(*REST[method], **parameters)
-        async with client.socket("/ws-api/v3") as connection:
-            sent = {} if method == "ping" else client.socket_parameters(**parameters)
-            await connection.send_json({"id": 1, "method": method, "params": sent})
-            reply = await receive(connection)
-    except json.JSONDecodeError:
-        return UNREADABLE
-    except (aiohttp.ClientError, ConnectionError):
-        return CUT
-    return Reply(reply["status"], reply.get("result", reply.get("error")), {})
-
-
-async def place(client, how, name, **changes):
-    return await ask(client, how, "order.place", **MARKET | changes, newClientOrderId=name)
-
-
-async def query(client, how, name):
-    return await ask(client, how, "order.status", symbol="BTCUSDT", origClientOrderId=name)
-
-
-async def executed(client):
-    """Return the client ids of all executions, by the exchange's own truth."""
-    return [row["client_order_id"] for row in (await client.admin("GET", "trades")).body]
-
-
-async def fates(client, name):
-    """Return (class, outcome) of every order with this id that was received."""
-    return [
-        (row["fault_class"], row["outcome"])
-        for row in (await client.admin("GET", "requests")).body
-        if row["client_order_id"] == name
-        and row["path"] in (ORDER, "order.place")
-        and row["method"] in ("POST", "WS")
-    ]
-
-
-async def events_until_idle(client, socket):
-    _, events = await client.call(socket, "ping")
-    return [each["event"].get("x", each["event"]["e"]) for each in events]
-
-
-async def eventually(ask, is_met):
-    async with asyncio.timeout(5):
-        while True:
-            answer = await ask()
-            if is_met(answer):
-                return answer
-            await asyncio.sleep(0.05)
-
-
-def code(reply):
-    return reply.status, reply.body["code"]
 
 
 # Sending orders.
@@ -313,16 +246,15 @@ async def test_f16_a_page_lacks_a_row_or_overlaps_the_page_before(client, how, m
     assert [row[key] for row in gap.body] == [whole[0], whole[2]]
     await arm(client, "F16", variant="overlap")
     second = await ask(client, how, method, **page, **{start: whole[2]})
-    assert [row[key] for row in second.body][-2:] == [whole[1], whole[2]] or method == "myTrades"
+    assert [row[key] for row in second.body] == [whole[1], whole[2]]
     again = await ask(client, how, method, **page, **{start: whole[2]})
     assert [row[key] for row in again.body] == [whole[2]]
-    assert len(second.body) >= len(again.body)
 
 
 @BOTH
 async def test_f17_queries_time_out_one_after_the_other(client, how):
     await place(client, how, "mine")
-    await arm(client, "F17", delay_s=3)
+    await arm(client, "F17", delay_s=0.6)
     for _ in range(2):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -373,9 +305,9 @@ async def test_f19_too_much_weight_says_when_to_come_back(client):
 
 @BOTH
 async def test_f20_a_ban_lasts_and_counts_down(client, how):
-    await arm(client, "F20", for_s=1.2)
+    await arm(client, "F20", for_s=0.6)
     first = await client.public("/api/v3/ping")
-    assert (first.status, first.headers["Retry-After"]) == (418, "2")
+    assert (first.status, first.headers["Retry-After"]) == (418, "1")
     assert code(await place(client, how, "mine")) == (418, -1003)
     await eventually(lambda: place(client, how, "mine"), lambda reply: reply.status == 200)
     assert await executed(client) == ["mine"]
@@ -663,7 +595,9 @@ async def test_f43_filters_change_while_orders_rest(client):
 async def test_f43_a_delisted_symbol_ends_its_orders_and_is_unknown(client, socket):
     await place(client, "rest", "mine", **RESTING)
     await events_until_idle(client, socket)
-    async with client.socket("/ws/btcusdt@bookTicker/!ticker@arr"):
+    streams = "bookTicker ticker miniTicker avgPrice kline_1m depth depth5@100ms ticker_1h trade"
+    path = "/".join(f"btcusdt@{stream}" for stream in streams.split())
+    async with client.socket(f"/ws/{path}/!ticker@arr/!miniTicker@arr"):
         await arm(client, "F43", variant="delist", symbol="BTCUSDT")
         await asyncio.sleep(1.2)
     (event, _), _ = (await client.call(socket, "ping"))[::-1]
@@ -734,112 +668,3 @@ def test_every_class_is_in_the_docs():
         assert each.title in row
         for variant in each.variants if len(each.variants) > 1 else ():
             assert f"`{variant}`" in row, (name, variant)
-
-
-@pytest.mark.parametrize("name", FAULT_CLASSES)
-def test_every_variant_is_a_fault_or_an_act(name):
-    for variant in FAULT_CLASSES[name].variants:
-        template = described({"class": name, "variant": variant})
-        if "act" not in template:
-            assert fault_from(template).fault_class == name
-
-
-@pytest.mark.parametrize(
-    "description",
-    [
-        {"class": "F33"},
-        {"class": 5},
-        {"class": "F8", "variant": "fifth"},
-        {"class": "F8", "variant": []},
-        {"class": "F1", "kind": "hide"},
-        {"class": "F1", "colour": "red"},
-        {"kind": "refuse", "on": "everything"},
-        {"kind": "refuse", "probability": 1.1},
-        {"kind": "refuse", "for_s": -1},
-        {"kind": "fill_first", "quantity": "much"},
-    ],
-)
-def test_a_wrong_description_is_refused(description):
-    with pytest.raises(FaultError):
-        fault_from(described(description))
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        {},
-        {"act": "explode"},
-        {"act": "clock"},
-        {"act": "clock", "step_s": "long"},
-        {"act": "clock", "step_s": 1, "colour": "red"},
-        {"act": "streams", "end": "softly"},
-        {"act": "symbol", "symbol": "NONE"},
-        {"act": "symbol", "status": "SLEEPING"},
-        {"act": "symbol", "tickSize": "0"},
-        {"act": "fill", "origClientOrderId": "nobody"},
-        {"act": "cancel", "account": "nobody"},
-    ],
-)
-async def test_an_act_that_cannot_be_done_is_refused(client, act):
-    reply = await client.admin("POST", "acts", act)
-    assert reply.status in (400, 409), reply.body
-    assert reply.body["error"]
-
-
-# Chance.
-
-
-async def outcomes(seed, count=40):
-    settings = SimulatorSettings(api_key=KEY, api_secret=SECRET, seed=seed)
-    async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
-        await arm(client, "F4", count=None, probability=0.3)
-        await arm(client, "F9", count=None, probability=0.2)
-        return [(await place(client, "rest", f"o{n}")).status for n in range(count)]
-
-
-async def test_the_same_seed_lets_the_same_requests_fail():
-    one, same, other = await outcomes(7), await outcomes(7), await outcomes(8)
-    assert one == same != other
-    assert {200, 504, 408} == set(one)
-
-
-def test_a_probability_is_met():
-    script = FaultScript(lambda number, _: random.Random(number).random)
-    script.add(Fault(kind=FaultKind.REFUSE, probability=0.25, count=None, after=100))
-    taken = [script.take("POST", ORDER, None, None) is not None for _ in range(4_100)]
-    assert not any(taken[:100])
-    assert 900 < sum(taken) < 1_100
-
-
-def test_a_fault_decides_by_itself_and_by_its_own_seed():
-    def chance_of(number, seed):
-        return random.Random(number if seed is None else 1_000 + seed).random
-
-    def run(*faults):
-        script = FaultScript(chance_of)
-        for fault in faults:
-            script.add(fault)
-        return [script.take("POST", ORDER, "BTCUSDT", None) for _ in range(50)]
-
-    def mine():
-        return Fault(kind=FaultKind.REFUSE, probability=0.5, count=None, seed=3)
-
-    def other():
-        return Fault(kind=FaultKind.REFUSE, symbol="ETHUSDT", probability=0.5, count=None)
-
-    alone = [taken is not None for taken in run(mine())]
-    beside = [taken is not None for taken in run(other(), mine())]
-    assert alone == beside
-    assert 10 < sum(alone) < 40
-
-
-def test_a_fault_ends_with_its_time():
-    now_s = 100.0
-    script = FaultScript(clock_s=lambda: now_s)
-    script.add(Fault(kind=FaultKind.REFUSE, count=None, for_s=5))
-    assert script.take("POST", ORDER, None, None)
-    now_s = 104.9
-    assert script.take("POST", ORDER, None, None)
-    now_s = 105.0
-    assert script.take("POST", ORDER, None, None) is None
-    assert script.pending() == []

@@ -20,6 +20,7 @@ PURE = (
     "book_matcher",
     "cancel_replace",
     "candles",
+    "commanded_exchange",
     "depth_feed",
     "exchange",
     "fault_classes",
