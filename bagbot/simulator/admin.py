@@ -78,7 +78,7 @@ class Admin:
                 self._faults.clear()
                 return {}
             case "POST", "/admin/acts":
-                return [self._perform(each) for each in _objects(body)]
+                return [self._perform(each) for each in _objects(body, "act")]
             case "POST", "/admin/price":
                 return self._move_price(query, now_ns)
             case "POST", "/admin/step":
@@ -174,7 +174,7 @@ class Admin:
     def _add_faults(self, body: bytes) -> object:
         """Arm faults, and do acts; nothing of it when one of them is described wrongly."""
         try:
-            wanted = [described(each) for each in _objects(body)]
+            wanted = [described(each) for each in _objects(body, "fault")]
             faults = [None if "act" in each else fault_from(each) for each in wanted]
         except FaultError as error:
             raise AdminError(400, str(error)) from error
@@ -252,13 +252,13 @@ def _execution(execution: Execution) -> dict[str, object]:
     }
 
 
-def _objects(body: bytes) -> list[Mapping[str, object]]:
-    """Return the one JSON object, or the list of them, in a request's body."""
+def _objects(body: bytes, name: str) -> list[dict[str, object]]:
+    """Return the JSON object, or the list of them, that was sent. Raises AdminError."""
     try:
         sent = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise AdminError(400, "the body must be JSON: one object or a list of them") from error
-    descriptions = sent if isinstance(sent, list) else [sent]
-    if any(not isinstance(description, dict) for description in descriptions):
-        raise AdminError(400, "a fault or an act is an object")
-    return descriptions
+        raise AdminError(400, f"the body must be JSON: one {name} or a list of them") from error
+    objects = sent if isinstance(sent, list) else [sent]
+    if any(not isinstance(each, dict) for each in objects):
+        raise AdminError(400, f"a {name} is an object")
+    return objects

@@ -6,9 +6,10 @@ received.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+
+import msgspec
 
 from bagbot.simulator import spoiled_reads
 from bagbot.simulator.binance_errors import BinanceError
@@ -19,6 +20,7 @@ from bagbot.simulator.late_requests import LateRequest
 from bagbot.simulator.orders import Order
 from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.venue import Venue
+from bagbot.simulator.wire_clock import WireClock
 
 _NO_JSON = b"upstream connect error or disconnect/reset before headers"
 _ORDERS_MAX = 1_000_000
@@ -46,9 +48,7 @@ CarryOut = Callable[[WireRequest, LoggedRequest], Answer]
 class FaultyAnswers:
     """Does to requests what the script says."""
 
-    def __init__(
-        self, venue: Venue, intake: Intake, faults: FaultScript, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, venue: Venue, intake: Intake, faults: FaultScript, clock: WireClock) -> None:
         self._venue = venue
         self._intake = intake
         self._faults = faults
@@ -107,14 +107,16 @@ class FaultyAnswers:
         except BinanceError:
             return carry_out(wire, log)
         answer = self._prescribed(fault, log)
-        log.outcome, told = "late", (log.status, log.code)
+        log.outcome = "late"
 
         def carry_out_late() -> None:
             # The window is kept by the entrance, not by the engine: no document bounds the time.
-            now = {"timestamp": str(self._clock() // 1_000_000)}
-            carry_out(replace(wire, parameters=dict(wire.parameters) | now), log)
-            # The log tells what the client was told.
-            log.status, log.code = told
+            now_ns = self._clock()
+            now = {"timestamp": str(now_ns // 1_000_000)}
+            late = msgspec.structs.replace(log, received_ns=now_ns)
+            carry_out(replace(wire, parameters=dict(wire.parameters) | now), late)
+            log.outcome, log.accepted_ns = late.outcome, late.accepted_ns
+            log.accepted_monotonic_ns = late.accepted_monotonic_ns
 
         self._wait(fault, log, carry_out_late, queries=fault.queries)
         return answer
@@ -143,7 +145,7 @@ class FaultyAnswers:
         self._intake.late.add(
             LateRequest(
                 carry_out=carry_out,
-                due_s=time.monotonic() + fault.delay_s,
+                due_s=self._clock.true_s() + fault.delay_s,
                 queries_left=queries if log.client_order_id is not None else 0,
                 account_id=log.account_id,
                 client_order_id=log.client_order_id,

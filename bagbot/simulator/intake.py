@@ -13,6 +13,7 @@ from bagbot.simulator.faults import ENDPOINT_GROUPS, Fault, FaultScript
 from bagbot.simulator.late_requests import LateRequests
 from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.spot_api import Endpoint
+from bagbot.simulator.wire_clock import WireClock
 
 logger = structlog.get_logger(__name__)
 
@@ -24,7 +25,7 @@ class Intake:
         self,
         faults: FaultScript,
         keep: Callable[[LoggedRequest], None],
-        clock: Callable[[], int],
+        clock: WireClock,
         keys: KeyRing,
     ) -> None:
         self._faults = faults
@@ -64,7 +65,7 @@ class Intake:
             "newClientOrderId"
         )
         if self.late and (log.method, log.path) in ENDPOINT_GROUPS["order_queries"]:
-            self.late.note_query(log.account_id, log.client_order_id or "", time.monotonic())
+            self.late.note_query(log.account_id, log.client_order_id or "", self._clock.true_s())
         if not self._faults:
             return None
         fault = self._faults.take(log.method, log.path, log.symbol, log.client_order_id)

@@ -87,7 +87,7 @@ class SimulatorServer:
     ) -> None:
         self.settings = settings
         self._clock = WireClock(clock)
-        self._faults = FaultScript(self._chance_of, time.monotonic)
+        self._faults = FaultScript(self._chance_of, self._clock.true_s)
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
         self._market_task: asyncio.Task[None] | None = None
@@ -237,7 +237,7 @@ class SimulatorServer:
         try:
             while True:
                 if self._intake.late:
-                    self._intake.late.carry_out_due(time.monotonic())
+                    self._intake.late.carry_out_due(self._clock.true_s())
                 is_up_to_date = self._venue.advance(self._clock())
                 self._publish()
                 if time.monotonic() >= next_fast_tick_s:

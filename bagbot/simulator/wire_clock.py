@@ -19,6 +19,10 @@ class WireClock:
         true_ns = self._true_ns()
         return true_ns + self._offset_ns + self._drift_ns(true_ns)
 
+    def true_s(self) -> float:
+        """Return the true time in seconds: what lasts a while does not end by a clock's step."""
+        return self._true_ns() / 1_000_000_000
+
     @property
     def offset_ns(self) -> int:
         """Return by how much the clock is ahead of the true time now."""

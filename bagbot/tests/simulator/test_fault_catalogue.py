@@ -1,12 +1,15 @@
 """Faults by chance and time, wrong descriptions, and that the admin side tells all."""
 
 import random
+from functools import partial
 
+import polars
 import pytest
 
 from bagbot.simulator.accounts import AccountSettings, KeySettings, default_balances
 from bagbot.simulator.fault_classes import FAULT_CLASSES, described
 from bagbot.simulator.faults import Fault, FaultError, FaultKind, FaultScript, fault_from
+from bagbot.simulator.late_requests import LATE_MAX, LateRequest, LateRequests
 from bagbot.simulator.request_log import LoggedRequest, RequestLog
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.tests.simulator.fault_client import MARKET, ORDER, RESTING, arm, place
@@ -120,6 +123,45 @@ def test_a_fault_ends_with_its_time():
     now_s = 105.0
     assert script.take("POST", ORDER, None, None) is None
     assert script.pending() == []
+
+
+def test_so_many_requests_wait_and_no_more():
+    done = []
+    late = LateRequests()
+    for number in range(LATE_MAX + 2):
+        late.add(LateRequest(carry_out=partial(done.append, number), due_s=5, queries_left=1))
+    assert (len(late), done) == (LATE_MAX, [0, 1])
+    late.carry_out_due(10)
+    assert len(late) == LATE_MAX
+
+
+async def test_acts_on_bars_are_those_that_bars_allow(tmp_path):
+    bars = tmp_path / "bars.parquet"
+    minutes = range(3)
+    polars.DataFrame(
+        {"open_time": [60_000 * minute for minute in minutes], "open": [90_000.0] * 3}
+        | {"high": [90_100.0] * 3, "low": [89_900.0] * 3, "close": [90_000.0] * 3}
+        | {"volume": [5.0] * 3}
+    ).write_parquet(bars)
+    settings = SimulatorSettings(
+        api_key=KEY, api_secret=SECRET, data=bars, matcher="bars", stepped=True
+    )
+    async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
+        start = (await client.admin("GET", "balances")).body
+        await arm(client, "F42", variant="foreign-order", **RESTING | {"newClientOrderId": "web"})
+        for act in (
+            {"act": "fill", "origClientOrderId": "web"},
+            {"act": "symbol", "status": "HALT"},
+            {"act": "delist"},
+        ):
+            assert (await client.admin("POST", "acts", act)).status == 409
+        await arm(client, "F40")
+        assert (await client.admin("POST", "step")).status == 200
+        await arm(client, "F44")
+        assert (await client.admin("GET", "balances")).body == start
+        assert (await client.admin("POST", "step")).status == 200
+        (order,) = (await client.admin("GET", "orders")).body
+        assert order["is_forgotten"]
 
 
 # The truth.

@@ -99,10 +99,14 @@ async def test_f5_an_order_is_executed_after_so_many_queries_have_missed_it(clie
 
 async def test_f5_a_late_order_comes_by_itself_and_after_its_window(client):
     await arm(client, "F5", queries=1, delay_s=0.3)
-    assert (await client.place(quantity="0.001", newClientOrderId="mine", recvWindow=200)).status
+    told = await client.place(quantity="0.001", newClientOrderId="mine", recvWindow=200)
+    assert code(told) == (504, -1007)
     assert code(await query(client, "rest", "mine")) == (400, -2013)
     assert await executed(client) == []
     assert await eventually(lambda: executed(client), bool) == ["mine"]
+    (line,) = [row for row in (await client.admin("GET", "requests")).body if row["fault"]]
+    assert (line["status"], line["code"], line["outcome"]) == (504, -1007, "done")
+    assert line["accepted_ns"] - line["received_ns"] >= 300_000_000
 
 
 @BOTH
