@@ -48,6 +48,10 @@ class FaultError(Exception):
 STREAM = "STREAM"
 """The `method` of an event. Its `path` is "user", or the name of a public stream."""
 
+CONNECT = "CONNECT"
+"""The `method` of a WebSocket handshake, which only faults that say so concern."""
+
+_CONNECT_KINDS = (FaultKind.REFUSE, FaultKind.LOSE_REQUEST)
 _STREAM_KINDS = frozenset(
     {
         FaultKind.CUT,
@@ -156,6 +160,8 @@ class Fault:
         """Return whether the fault applies to a request or event; what it leaves open fits all."""
         if (self.kind in _STREAM_KINDS) is not (method == STREAM):
             return False
+        if method == CONNECT and self.method != CONNECT:
+            return False
         only_on = _ONLY_ON.get(self.kind)
         if only_on is not None and (method, path) not in only_on:
             return False
@@ -204,6 +210,8 @@ def fault_from(description: Mapping[str, object]) -> Fault:
     method = _text(description, "method")
     if method is not None and (kind in _STREAM_KINDS) is not (method == STREAM):
         raise FaultError(f"{kind} does not happen to {method}: events are {STREAM}")
+    if method == CONNECT and kind not in _CONNECT_KINDS:
+        raise FaultError(f"{CONNECT} can only {' or '.join(_CONNECT_KINDS)}")
     on = _text(description, "on")
     if on is not None and on not in ENDPOINT_GROUPS:
         raise FaultError(f"on must be one of: {', '.join(ENDPOINT_GROUPS)}")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.binance_wire import WireRequest
-from bagbot.simulator.faults import ENDPOINT_GROUPS, Fault, FaultScript
+from bagbot.simulator.faults import ENDPOINT_GROUPS, Fault, FaultKind, FaultScript
 from bagbot.simulator.late_requests import LateRequests
 from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.spot_api import Endpoint
@@ -85,6 +85,19 @@ class Intake:
         if endpoint is not None and endpoint.places_orders:
             log.accepted_ns = self._clock()
             log.accepted_monotonic_ns = time.monotonic_ns()
+
+
+def refused_handshake(fault: Fault, request: web.BaseRequest) -> web.Response:
+    """Return what a WebSocket handshake gets that a fault concerns: an answer, or a cut."""
+    logger.info("fault injected", kind=fault.kind.value, path=request.path)
+    if fault.kind is FaultKind.LOSE_REQUEST:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+    if fault.text is not None:
+        return web.Response(text=fault.text, status=fault.status, content_type="text/html")
+    headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
+    return json_response(fault.body, fault.status, headers)
 
 
 def json_response(

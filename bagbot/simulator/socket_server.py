@@ -12,9 +12,9 @@ from msgspec import to_builtins
 
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, read_http
-from bagbot.simulator.faults import Fault, FaultScript
+from bagbot.simulator.faults import CONNECT, Fault, FaultScript
 from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
-from bagbot.simulator.intake import Intake, json_response
+from bagbot.simulator.intake import Intake, json_response, refused_handshake
 from bagbot.simulator.market_streams import StreamConnection, StreamHub
 from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.simulator_settings import SocketSettings
@@ -131,6 +131,9 @@ class SocketServer:
 
     async def serve(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         """Serve one connection until it ends; refuse what is no handshake or names no service."""
+        fault = self._faults.take(CONNECT, path.rstrip("/"), None, None)
+        if fault is not None:
+            return refused_handshake(fault, request)
         socket = web.WebSocketResponse(
             autoping=False,
             compress=False,

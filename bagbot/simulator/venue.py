@@ -268,14 +268,13 @@ class Venue:
     def reset(self, time_ns: int) -> None:
         """Forget all orders, trades and lists; balances are as at the start.
 
-        Nobody is told, and numbers go on: an id is not given out twice.
+        No order's end is told, and numbers go on: an id is not given out twice.
         """
         self._store.forget_history()
         self.exchange.reset(
             {self.account_ids[name]: balances for name, balances in self._accounts.items()}
         )
         self._commit(time_ns, is_step=True)
-        self.outbox = [event for event in self.outbox if not isinstance(event, BalanceEvent)]
 
     # Look-ups.
 

@@ -101,8 +101,8 @@ def test_a_fault_decides_by_itself_and_by_its_own_seed():
             script.add(fault)
         return [script.take("POST", ORDER, "BTCUSDT", None) for _ in range(50)]
 
-    def mine():
-        return Fault(kind=FaultKind.REFUSE, probability=0.5, count=None, seed=3)
+    def mine(seed=3):
+        return Fault(kind=FaultKind.REFUSE, probability=0.5, count=None, seed=seed)
 
     def other():
         return Fault(kind=FaultKind.REFUSE, symbol="ETHUSDT", probability=0.5, count=None)
@@ -110,6 +110,13 @@ def test_a_fault_decides_by_itself_and_by_its_own_seed():
     alone = [taken is not None for taken in run(mine())]
     beside = [taken is not None for taken in run(other(), mine())]
     assert alone == beside
+    assert [taken is not None for taken in run(mine(seed=4))] != alone
+    # Without a seed of their own, the first and the second do not draw the same.
+    first, second = (
+        [taken is not None for taken in run(*before, mine(seed=None))]
+        for before in ((), (other(),))
+    )
+    assert first != second
     assert 10 < sum(alone) < 40
 
 

@@ -44,6 +44,14 @@ async def simulator():
 
 
 @pytest.fixture
+async def lively():
+    """A client of an exchange whose market moves, a minute in a second."""
+    settings = SimulatorSettings(api_key=KEY, api_secret=SECRET, seed=7, speed=60)
+    async with SimulatorServer(settings) as server, SigningClient(server.url) as signing:
+        yield signing
+
+
+@pytest.fixture
 async def socket(client):
     async with client.socket("/ws-api/v3") as socket:
         await client.call(socket, SUBSCRIBE, **client.socket_parameters())
@@ -468,6 +476,18 @@ async def test_f40_the_exchanges_clock_steps_and_its_market_does_not(client, var
         assert stamped.status == 200
 
 
+async def test_f40_a_moving_market_goes_on_from_where_it_was(lively):
+    before_ms = (await lively.admin("GET", "clock")).body["market_ms"]
+    await arm(lively, "F40")
+    stepped_ms = (await lively.admin("GET", "clock")).body["market_ms"]
+    # Five minutes of the exchange would be five hours of its market.
+    assert 0 <= stepped_ms - before_ms < 10 * 60_000
+    await arm(lively, "F40", variant="back", step_s=-600)
+    last_ms = stepped_ms
+    await asyncio.sleep(0.3)
+    assert (await lively.admin("GET", "clock")).body["market_ms"] > last_ms
+
+
 async def test_f40_the_exchanges_clock_can_run_at_another_pace(client):
     await arm(client, "F40", variant="slew", slew_ppm=100_000)
     await asyncio.sleep(0.2)
@@ -580,6 +600,21 @@ async def test_f43_a_symbol_stops_trading_and_starts_again(client, how):
     assert await executed(client) == ["mine"]
 
 
+async def newest_trade(client):
+    return (await client.public("/api/v3/trades", symbol="BTCUSDT", limit=1)).body[0]["id"]
+
+
+async def test_f43_the_market_of_a_halted_symbol_stands_still(lively):
+    await arm(lively, "F43", symbol="BTCUSDT")
+    halted_at = await newest_trade(lively)
+    ether = (await lively.public("/api/v3/trades", symbol="ETHUSDT", limit=1)).body[0]["id"]
+    await asyncio.sleep(0.5)
+    assert await newest_trade(lively) == halted_at
+    assert (await lively.public("/api/v3/trades", symbol="ETHUSDT", limit=1)).body[0]["id"] > ether
+    await arm(lively, "F43", variant="resume", symbol="BTCUSDT")
+    await eventually(lambda: newest_trade(lively), lambda newest: newest > halted_at)
+
+
 async def test_f43_filters_change_while_orders_rest(client):
     await place(client, "rest", "old", **RESTING | {"price": "80000.01"})
     await arm(client, "F43", variant="filters", tickSize="0.1", stepSize="0.001", minNotional="50")
@@ -614,7 +649,12 @@ async def test_f43_a_delisted_symbol_ends_its_orders_and_is_unknown(client, sock
     assert (await client.place(symbol="ETHUSDT", quantity="0.01")).status == 200
 
 
-async def test_f44_a_reset_venue_knows_nothing_and_the_admin_side_everything(client):
+async def bids(client):
+    depth = (await client.public("/api/v3/depth", symbol="BTCUSDT", limit=5_000)).body
+    return [price for price, _ in depth["bids"]]
+
+
+async def test_f44_a_reset_venue_knows_nothing_and_the_admin_side_everything(client, socket):
     start = (await client.admin("GET", "balances")).body
     await place(client, "rest", "filled")
     await place(client, "rest", "open", **RESTING)
@@ -623,7 +663,12 @@ async def test_f44_a_reset_venue_knows_nothing_and_the_admin_side_everything(cli
     oco |= {"belowType": "STOP_LOSS", "belowStopPrice": "70000"}
     assert (await client.signed("POST", "/api/v3/orderList/oco", **oco)).status == 200
     assert (await client.admin("GET", "balances")).body != start
+    assert "80000.00000000" in await bids(client)
+    await events_until_idle(client, socket)
     await arm(client, "F44")
+    assert "80000.00000000" not in await bids(client)
+    # Nobody is told anything: the connection ends.
+    assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
     assert (await client.admin("GET", "balances")).body == start
     for name in ("filled", "open"):
         assert code(await query(client, "rest", name)) == (400, -2013)
