@@ -3,37 +3,21 @@
 Not Binance's. There is no authentication: it answers only to the machine it runs on.
 """
 
-from collections import deque
 from collections.abc import Mapping
 
 import msgspec
 
 from bagbot.simulator.amounts import amount_from_text, amount_text
 from bagbot.simulator.bar_venue import BarVenue, MarketOverError
-from bagbot.simulator.faults import Fault, FaultError, FaultScript, fault_from
+from bagbot.simulator.fault_classes import catalogue, described
+from bagbot.simulator.faults import FaultError, FaultScript, fault_from
+from bagbot.simulator.late_requests import LateRequests
 from bagbot.simulator.orders import Execution, Order, OrderRefusedError
+from bagbot.simulator.request_log import RequestLog
 from bagbot.simulator.venue import Venue
+from bagbot.simulator.venue_acts import ActError, VenueActs
 
-REQUESTS_KEPT = 100_000
 _ROWS_MAX = 1_000_000
-
-
-class LoggedRequest(msgspec.Struct, kw_only=True):
-    """One request as it went, for benchmarks and for counting what arrived how often."""
-
-    received_ns: int
-    received_monotonic_ns: int
-    method: str
-    path: str
-    symbol: str | None = None
-    client_order_id: str | None = None
-    # When an order had been carried out and stored, before its answer left.
-    accepted_ns: int | None = None
-    accepted_monotonic_ns: int | None = None
-    status: int | None = None
-    code: int | None = None
-    fault: str | None = None
-    outcome: str = "open"
 
 
 class AdminError(Exception):
@@ -47,10 +31,19 @@ class AdminError(Exception):
 class Admin:
     """Answers the admin requests."""
 
-    def __init__(self, venue: Venue, faults: FaultScript) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        faults: FaultScript,
+        requests: RequestLog,
+        acts: VenueActs,
+        late: LateRequests,
+    ) -> None:
         self._venue = venue
         self._faults = faults
-        self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self._requests = requests
+        self._acts = acts
+        self._late = late
 
     def answer(
         self, method: str, path: str, query: Mapping[str, str], body: bytes, now_ns: int
@@ -59,14 +52,20 @@ class Admin:
         match method, path:
             case "GET", "/admin/clock":
                 return self._clock(now_ns)
-            case "GET", ("/admin/orders" | "/admin/trades" | "/admin/balances"):
-                return self._account_view(path, self._account_id(query))
+            case "GET", ("/admin/orders" | "/admin/trades"):
+                return self._history(path, query)
+            case "GET", "/admin/balances":
+                return self._balances(self._account_id(query))
             case "GET", "/admin/accounts":
                 return self._venue.account_ids
             case "GET", "/admin/requests":
-                return list(self.requests)
+                return self._lines(query)
+            case "GET", "/admin/totals":
+                return self._totals()
             case "GET", "/admin/faults":
-                return [_fault(fault) for fault in self._faults.pending()]
+                return [fault.description() for fault in self._faults.pending()]
+            case "GET", "/admin/faults/classes":
+                return catalogue()
         return self._change(method, path, query, body, now_ns)
 
     def _change(
@@ -78,6 +77,8 @@ class Admin:
             case "DELETE", "/admin/faults":
                 self._faults.clear()
                 return {}
+            case "POST", "/admin/acts":
+                return [self._perform(each) for each in _objects(body, "act")]
             case "POST", "/admin/price":
                 return self._move_price(query, now_ns)
             case "POST", "/admin/transfer":
@@ -86,16 +87,51 @@ class Admin:
                 return self._step(now_ns)
         raise AdminError(404, f"there is no {method} {path}")
 
-    def _account_view(self, path: str, account_id: int) -> object:
-        if path == "/admin/orders":
-            orders = self._venue.store.orders(account_id, limit=_ROWS_MAX)
-            return [_order(order) for order in orders]
-        if path == "/admin/trades":
-            executions = self._venue.store.executions(account_id, limit=_ROWS_MAX)
-            return [_execution(execution) for execution in executions]
+    # The truth.
+
+    def _history(self, path: str, query: Mapping[str, str]) -> object:
+        """Return all orders or executions of one account, or of every account for `*`.
+
+        What a reset has made the venue forget is there as well.
+        """
+        names = {number: name for name, number in self._venue.account_ids.items()}
+        chosen = list(names) if query.get("account") == "*" else [self._account_id(query)]
+        store = self._venue.store
+        rows: list[dict[str, object]] = []
+        for account_id in chosen:
+            for number in (-account_id, account_id):
+                about = {"account": names[account_id], "is_forgotten": number < 0}
+                if path == "/admin/orders":
+                    orders = store.orders(number, limit=_ROWS_MAX)
+                    rows += [_order(order) | about for order in orders]
+                else:
+                    executions = store.executions(number, limit=_ROWS_MAX)
+                    rows += [_execution(execution) | about for execution in executions]
+        return rows
+
+    def _balances(self, account_id: int) -> object:
         return {
             asset: {"free": amount_text(held.free), "locked": amount_text(held.locked)}
             for asset, held in self._venue.exchange.balances[account_id].items()
+        }
+
+    def _lines(self, query: Mapping[str, str]) -> object:
+        account_id = self._account_id(query) if "account" in query else None
+        after = query.get("after", "0")
+        if not (after.isascii() and after.isdigit()):
+            raise AdminError(400, "after must be the number of a request")
+        return self._requests.lines(account_id, int(after))
+
+    def _totals(self) -> object:
+        """Return how much there has been, so that whoever counts knows whether he saw all."""
+        orders, executions = self._venue.store.counts()
+        return {
+            "requests_received": self._requests.received,
+            "requests_dropped": self._requests.dropped,
+            "requests_late": len(self._late),
+            "orders": orders,
+            "executions": executions,
+            "faults": self._faults.happened,
         }
 
     def _account_id(self, query: Mapping[str, str]) -> int:
@@ -111,6 +147,8 @@ class Admin:
         clock = venue.clock
         return {
             "wire_ms": now_ns // 1_000_000,
+            # What acts have put the wire clock ahead by.
+            "ahead_ns": self._acts.ahead_ns,
             "market_ms": clock.market_ms(now_ns),
             "speed": clock.speed,
             "wire_start_ms": clock.wire_start_ns // 1_000_000,
@@ -136,20 +174,28 @@ class Admin:
         return self._clock(now_ns)
 
     def _add_faults(self, body: bytes) -> object:
+        """Arm faults, and do acts; nothing of it when one of them is described wrongly."""
         try:
-            sent = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise AdminError(400, "the body must be JSON: one fault or a list of them") from error
-        descriptions = sent if isinstance(sent, list) else [sent]
-        if any(not isinstance(description, dict) for description in descriptions):
-            raise AdminError(400, "a fault is an object")
-        try:
-            faults = [fault_from(description) for description in descriptions]
+            wanted = [described(each) for each in _objects(body, "fault")]
+            faults = [None if "act" in each else fault_from(each) for each in wanted]
         except FaultError as error:
             raise AdminError(400, str(error)) from error
-        for fault in faults:
-            self._faults.add(fault)
-        return [_fault(fault) for fault in faults]
+        answers: list[object] = []
+        for description, fault in zip(wanted, faults, strict=True):
+            if fault is None:
+                answers.append(self._perform(description))
+            else:
+                self._faults.add(fault)
+                answers.append(fault.description())
+        return answers
+
+    def _perform(self, description: Mapping[str, object]) -> object:
+        try:
+            result = self._acts.perform(description)
+        except ActError as error:
+            raise AdminError(409, str(error)) from error
+        self._faults.count(str(description.get("class") or description["act"]))
+        return result
 
     def _transfer(self, query: Mapping[str, str], now_ns: int) -> object:
         """Deposit into an account, or withdraw from it what is written with a minus sign."""
@@ -177,6 +223,8 @@ class Admin:
         rules = self._venue.exchange.symbols.get(symbol)
         if rules is None:
             raise AdminError(400, f"there is no symbol {symbol!r}")
+        if not rules.is_trading:
+            raise AdminError(409, "the symbol does not trade")
         try:
             price = amount_from_text(query.get("price", ""))
         except ValueError as error:
@@ -225,5 +273,13 @@ def _execution(execution: Execution) -> dict[str, object]:
     }
 
 
-def _fault(fault: Fault) -> dict[str, object]:
-    return {name: getattr(fault, name) for name in Fault.__slots__}
+def _objects(body: bytes, name: str) -> list[dict[str, object]]:
+    """Return the JSON object, or the list of them, that was sent. Raises AdminError."""
+    try:
+        sent = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise AdminError(400, f"the body must be JSON: one {name} or a list of them") from error
+    objects = sent if isinstance(sent, list) else [sent]
+    if any(not isinstance(each, dict) for each in objects):
+        raise AdminError(400, f"a {name} is an object")
+    return objects

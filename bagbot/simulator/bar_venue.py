@@ -118,6 +118,10 @@ class BarVenue(Venue):
             self.step(time_ns)
         return False
 
+    def fill_resting(self, order_id: int, quantity: int, time_ns: int) -> int:
+        """Trade nothing: bars alone decide what fills."""
+        return 0
+
     def step(self, time_ns: int) -> None:
         """Play the bar to its close, then open the next one. Raises MarketOverError."""
         if self._series.is_over:

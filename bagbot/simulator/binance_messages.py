@@ -70,7 +70,7 @@ def exchange_info(
 def _symbol_info(rules: SymbolRules) -> Message:
     return {
         "symbol": rules.symbol,
-        "status": "TRADING",
+        "status": rules.status,
         "baseAsset": rules.base,
         "baseAssetPrecision": 8,
         "quoteAsset": rules.quote,

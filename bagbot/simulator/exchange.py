@@ -187,6 +187,8 @@ class Exchange:
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
+        if not rules.is_trading:
+            raise OrderRefusedError(Refusal.MARKET_CLOSED)
         check_filters(
             command,
             rules,
@@ -220,6 +222,7 @@ class Exchange:
         Raises CancelRefusedError.
         """
         order = self._find_open(command)
+        self._check_cancellable(order.symbol)
         if command.restriction not in (None, order.status):
             raise CancelRefusedError(Refusal.CANCEL_RESTRICTED)
         self._cancel(order, command.cancel_id, now)
@@ -303,6 +306,11 @@ class Exchange:
         if self.balances[command.account_id][asset].free < lock:
             raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
         return plan, lock
+
+    def _check_cancellable(self, symbol: str) -> None:
+        rules = self.symbols[symbol]
+        if not rules.is_trading and rules.status != "CANCEL_ONLY":
+            raise CancelRefusedError(Refusal.MARKET_CLOSED)
 
     def _check_open_counts(self, command: PlaceOrder) -> None:
         if command.type is not OrderType.MARKET:

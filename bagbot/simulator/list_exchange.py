@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from bagbot.simulator.amounts import quote_amount_ceiling
 from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.book_matcher import Plan
-from bagbot.simulator.exchange import REJECT_REASONS, Exchange, Moment, Placement
+from bagbot.simulator.commanded_exchange import CommandedExchange
+from bagbot.simulator.exchange import REJECT_REASONS, Moment, Placement
 from bagbot.simulator.order_lists import PlaceOrderList, check_prices
 from bagbot.simulator.orders import (
     CancelRefusedError,
@@ -43,7 +44,7 @@ class ListPlacement:
     placements: list[Placement]
 
 
-class ListExchange(Exchange):
+class ListExchange(CommandedExchange):
     """All accounts and all books, with single orders and with lists of them."""
 
     def __init__(
@@ -104,6 +105,7 @@ class ListExchange(Exchange):
                 and list_id in (None, one.list_id)
                 and client_list_id in (None, one.client_list_id)
             ):
+                self._check_cancellable(symbol)
                 legs = self._open_legs(one)
                 self._cancel(legs[0], cancel_id, now)
                 return one, legs
@@ -115,6 +117,12 @@ class ListExchange(Exchange):
         while self._completed:
             self._begin(self._completed.popleft(), now)
             super().release_due_orders(now)
+
+    def reset(self, accounts: Mapping[int, Mapping[str, int]]) -> None:
+        """Forget every order and list; see CommandedExchange."""
+        super().reset(accounts)
+        self._open_lists.clear()
+        self._completed.clear()
 
     # Placing.
 

@@ -95,6 +95,7 @@ class ExpiryReason(StrEnum):
     INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
     PRICE_RANGE_EXCEEDED = "EXECUTION_RULE_PRICE_RANGE_EXCEEDED"
     REJECTED = "REJECTED"
+    EXCHANGE_CANCELED = "EXCHANGE_CANCELED"
     OCO_TRIGGER = "OCO_TRIGGER"
     OTO_PHASE_ONE_EXPIRED = "OTO_PHASE_ONE_EXPIRED"
 
@@ -120,6 +121,7 @@ class Refusal(StrEnum):
     NOTIONAL = "Filter failure: NOTIONAL"
     ICEBERG_PARTS = "Filter failure: ICEBERG_PARTS"
     TRAILING_DELTA = "Filter failure: TRAILING_DELTA"
+    MARKET_CLOSED = "Market is closed."
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
     MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
     LISTS_UNSUPPORTED = "OCO orders are not supported for this symbol"

@@ -7,25 +7,28 @@ commit takes some tens of microseconds because nothing waits for the disk.
 
 import asyncio
 import ipaddress
+import random
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from bagbot.domain import fills
 from bagbot.domain.errors import ConfigError
-from bagbot.simulator.admin import Admin, AdminError, LoggedRequest
+from bagbot.simulator.admin import Admin, AdminError
 from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.bar_venue import BarSeries, BarVenue, StandingClock
 from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
-from bagbot.simulator.faults import Fault, FaultKind, FaultScript
-from bagbot.simulator.intake import Intake, json_response, prescribed
+from bagbot.simulator.faults import FaultScript
+from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
+from bagbot.simulator.intake import Intake, json_response
 from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.market import (
     PriceSource,
@@ -38,6 +41,7 @@ from bagbot.simulator.market import (
 from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
 from bagbot.simulator.rate_limits import RateLimits
+from bagbot.simulator.request_log import LoggedRequest, RequestLog
 from bagbot.simulator.simulator_settings import SimulatorSettings
 from bagbot.simulator.socket_limits import GuardedServer
 from bagbot.simulator.socket_server import SocketServer
@@ -57,6 +61,8 @@ from bagbot.simulator.venue import (
     MarketClock,
     Venue,
 )
+from bagbot.simulator.venue_acts import VenueActs
+from bagbot.simulator.wire_clock import WireClock
 
 __all__ = ["SimulatorServer", "SimulatorSettings"]
 
@@ -87,11 +93,11 @@ class SimulatorServer:
     ) -> None:
         """Set up; without `plays_by_itself` the market moves only when `play` is called."""
         self.settings = settings
-        self._clock = clock
+        self._clock = WireClock(clock)
         self._plays_by_itself = plays_by_itself
         self._next_tick_ns = self._next_fast_tick_ns = 0
         self._is_over_logged = False
-        self._faults = FaultScript()
+        self._faults = FaultScript(self._chance_of, self._clock.true_s)
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
         self._market_task: asyncio.Task[None] | None = None
@@ -173,17 +179,21 @@ class SimulatorServer:
             assumptions=settings.assumptions,
         )
         self._hub = StreamHub(self._venue)
-        self._admin = Admin(self._venue, self._faults)
-        self._intake = Intake(self._faults, self._admin.requests.append, self._clock)
+        requests = RequestLog()
+        self._intake = Intake(self._faults, requests.keep, self._clock, self._api.keys)
+        self._faulty = FaultyAnswers(self._venue, self._intake, self._faults, self._clock)
         self._socket_server = SocketServer(
             self._api,
             self._hub,
             self._intake,
             self._faults,
+            self._faulty,
             settings.sockets,
             publish=self._publish,
             clock=self._clock,
         )
+        acts = VenueActs(self._venue, self._api, self._clock, self._socket_server)
+        self._admin = Admin(self._venue, self._faults, requests, acts, self._intake.late)
         runner = web.ServerRunner(
             GuardedServer(
                 self._handle,
@@ -230,6 +240,11 @@ class SimulatorServer:
         async with self:
             await self.wait_stopped()
 
+    def _chance_of(self, number: int, seed: int | None) -> Callable[[], float]:
+        """Return the chance by which a fault happens; see FaultScript."""
+        own = f"{self.settings.seed}:fault:{number}" if seed is None else str(seed)
+        return random.Random(own).random
+
     # The market.
 
     async def _run_market(self) -> None:
@@ -249,6 +264,8 @@ class SimulatorServer:
         Everything in it follows from the clock, so that the same times give the same events.
         """
         now_ns = self._clock()
+        if self._intake.late:
+            self._intake.late.carry_out_due(self._clock.true_s())
         is_up_to_date = self._venue.advance(now_ns)
         self._publish()
         if _is_due(self._next_fast_tick_ns, now_ns, _FAST_TICK_NS):
@@ -294,7 +311,8 @@ class SimulatorServer:
         except TimeoutError:
             return _abort(request)
         if body is None:
-            return json_response({"code": -1000, "msg": "Request body is too large."}, 413)
+            log = self._intake.log(request.method, path, received)
+            return self._refuse(BinanceError(-1000, "Request body is too large.", 413), log)
         raw_query = query.partition("#")[0].encode("utf-8", "surrogateescape")
         if path.startswith("/admin/"):
             return self._answer_admin(request, path, raw_query, body)
@@ -323,23 +341,16 @@ class SimulatorServer:
             wire = read_http(query, body)
         except BinanceError as error:
             return self._refuse(error, log)
-        fault = self._intake.take_fault(log, wire)
-        if fault is not None:
-            if fault.kind is FaultKind.DELAY_BEFORE:
-                await asyncio.sleep(fault.delay_s)
-            elif fault.kind is FaultKind.LOSE_REQUEST:
-                return _cut(request, log)
-            elif fault.kind in (FaultKind.REFUSE, FaultKind.HIDE):
-                return self._scripted(fault, log)
-        response = self._carry_out_rest(request, wire, log)
-        if fault is not None:
-            if fault.kind is FaultKind.DELAY_ANSWER:
-                await asyncio.sleep(fault.delay_s)
-            elif fault.kind is FaultKind.LOSE_ANSWER:
-                return _cut(request, log)
-            elif fault.kind is FaultKind.ANSWER:
-                return self._scripted(fault, log)
-        return response
+        api_key = request.headers.get("X-MBX-APIKEY")
+        fault = self._intake.take_fault(log, wire, api_key)
+        if fault is None:
+            return self._carry_out_rest(request, wire, log)
+
+        def carry_out(wire: WireRequest, log: LoggedRequest) -> Answer:
+            return _answer_in(self._carry_out_rest(request, wire, log))
+
+        answer = await self._faulty.answer(fault, wire, log, carry_out)
+        return _cut(request, log) if answer is None else self._response_to(answer)
 
     def _carry_out_rest(
         self, request: web.BaseRequest, wire: WireRequest, log: LoggedRequest
@@ -381,16 +392,33 @@ class SimulatorServer:
             body["data"] = error.data
         return json_response(body, error.status, headers | error.headers)
 
-    def _scripted(self, fault: Fault, log: LoggedRequest) -> web.Response:
-        """Return the answer a fault prescribes."""
-        status, body = prescribed(fault)
-        log.status = status
-        if log.outcome == "open":
-            log.outcome = "refused"
-        headers = self._api.limits.headers(self._clock() // 1_000_000)
-        if fault.retry_after_s is not None:
-            headers["Retry-After"] = str(fault.retry_after_s)
-        return json_response(body, status, headers)
+    def _response_to(self, answer: Answer) -> web.Response:
+        """Return what is sent for an answer that a fault has been at."""
+        headers = answer.headers
+        if headers is None:
+            headers = self._api.limits.headers(self._clock() // 1_000_000)
+        if answer.retry_after_s is not None:
+            headers = {**headers, "Retry-After": str(answer.retry_after_s)}
+        if answer.text is not None:
+            return web.Response(
+                text=answer.text, status=answer.status, headers=headers, content_type="text/html"
+            )
+        response = json_response(answer.body, answer.status, headers)
+        if answer.spoil is not None:
+            assert isinstance(response.body, bytes), "it was encoded just now"
+            response.body = answer.spoil(response.body)
+        return response
+
+
+def _answer_in(response: web.Response) -> Answer:
+    """Return a true answer as a fault sees it."""
+    assert isinstance(response.body, bytes), "every answer is JSON"
+    kept = {
+        name: value
+        for name, value in response.headers.items()
+        if name == "Retry-After" or name.startswith("X-MBX-")
+    }
+    return Answer(status=response.status, body=msgspec.json.decode(response.body), headers=kept)
 
 
 def _is_due(next_ns: int, now_ns: int, period_ns: int) -> bool:

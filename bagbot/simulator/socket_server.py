@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from msgspec import structs, to_builtins
 
-from bagbot.simulator.admin import LoggedRequest
 from bagbot.simulator.binance_errors import BinanceError
-from bagbot.simulator.binance_wire import read_http
-from bagbot.simulator.faults import Fault, FaultKind, FaultScript
-from bagbot.simulator.intake import Intake, json_response, prescribed
+from bagbot.simulator.binance_wire import WireRequest, read_http
+from bagbot.simulator.faults import CONNECT, Fault, FaultScript
+from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
+from bagbot.simulator.intake import Intake, json_response, refused_handshake
 from bagbot.simulator.market_streams import StreamConnection, StreamHub
+from bagbot.simulator.request_log import LoggedRequest
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.simulator.socket_limits import ConnectRate, MessageRate, PolicyError
 from bagbot.simulator.sockets import SocketSender
@@ -96,6 +98,7 @@ class SocketServer:
         hub: StreamHub,
         intake: Intake,
         faults: FaultScript,
+        faulty: FaultyAnswers,
         settings: SocketSettings,
         *,
         publish: Callable[[], None],
@@ -106,10 +109,11 @@ class SocketServer:
         self.users = UserStreams(tells_stop_release=api.assumptions.stop_release_is_told)
         self._intake = intake
         self._faults = faults
+        self._faulty = faulty
         self._settings = settings
         self._publish = publish
         self._clock = clock
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets: dict[web.WebSocketResponse, SocketSender] = {}
         self._connects = ConnectRate(settings.connects_per_5_minutes)
 
     @property
@@ -119,15 +123,33 @@ class SocketServer:
 
     async def close(self) -> None:
         """Announce the end on every connection, then close it."""
-        self._hub.tell_shutdown(self._clock())
-        self.users.tell_shutdown(self._clock())
+        self.announce_end()
         if self._sockets:
             await asyncio.gather(
                 *(socket.close(code=1001, message=b"shutdown") for socket in self._sockets)
             )
 
+    def end_all(self, delay_s: float = 0.0) -> None:
+        """End every connection as old age does, with code 1001, `delay_s` from now."""
+        for sender in self._sockets.values():
+            if delay_s:
+                sender.pause(delay_s)
+            sender.close()
+
+    def announce_end(self) -> None:
+        """Send serverShutdown on every connection."""
+        self._hub.tell_shutdown(self._clock())
+        self.users.tell_shutdown(self._clock())
+
+    def end_subscriptions(self) -> None:
+        """End every subscription to user events."""
+        self.users.terminate(self._clock())
+
     async def serve(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         """Serve one connection until it ends; refuse what is no handshake or names no service."""
+        fault = self._faults.take(CONNECT, path.rstrip("/"), None, None)
+        if fault is not None:
+            return refused_handshake(fault, request)
         socket = web.WebSocketResponse(
             autoping=False,
             compress=False,
@@ -151,7 +173,7 @@ class SocketServer:
             return json_response(body, error.status, error.headers)
         await socket.prepare(request)
         line = _Line(socket, request.transport, self._faults, self._settings)
-        self._sockets.add(socket)
+        self._sockets[socket] = line.sender
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
@@ -177,7 +199,7 @@ class SocketServer:
                 for helper in helpers:
                     helper.cancel()
         finally:
-            self._sockets.discard(socket)
+            self._sockets.pop(socket, None)
         return socket
 
     def _count_connect(self, address: str, *, is_api: bool) -> None:
@@ -236,10 +258,13 @@ class SocketServer:
         try:
             request = read_request(text)
         except BinanceError as error:
+            log = self._intake.log("WS", "", received)
+            log.status, log.code, log.outcome = error.status, error.code, "refused"
             session.send_unreadable(error, self._clock())
             return
         log = self._intake.log("WS", request.method, received)
-        fault = self._intake.take_fault(log, request.wire)
+        api_key = request.wire.parameters.get("apiKey") or session.api_key
+        fault = self._intake.take_fault(log, request.wire, api_key)
         if fault is None:
             self._carry_out_socket(session, request, log)
             return
@@ -252,26 +277,21 @@ class SocketServer:
         log: LoggedRequest,
         fault: Fault,
     ) -> None:
-        if fault.kind is FaultKind.LOSE_REQUEST:
-            log.outcome = "lost"
+        def carry_out(wire: WireRequest, log: LoggedRequest) -> Answer:
+            reply = self._reply(session, structs.replace(request, wire=wire), log)
+            body = reply.body["result" if reply.status == 200 else "error"]
+            return Answer(status=reply.status, body=to_builtins(body), headers={})
+
+        answer = await self._faulty.answer(fault, request.wire, log, carry_out)
+        if answer is None:
             session.cut()
             return
-        if fault.kind in (FaultKind.REFUSE, FaultKind.HIDE):
-            log.outcome = "refused"
-            self._send_prescribed(session, request, fault)
-            return
-        if fault.kind is FaultKind.DELAY_BEFORE:
-            await asyncio.sleep(fault.delay_s)
-            self._carry_out_socket(session, request, log)
-            return
-        reply = self._reply(session, request, log)
-        if fault.kind is FaultKind.LOSE_ANSWER:
-            session.cut()
-        elif fault.kind is FaultKind.ANSWER:
-            self._send_prescribed(session, request, fault)
+        now_ns = self._clock()
+        if answer.status == 200:
+            reply = WebSocketReply(200, {"result": answer.body})
         else:
-            await asyncio.sleep(fault.delay_s)
-            session.send(request, reply, self._clock())
+            reply = WebSocketReply(answer.status, {"error": _error(answer, now_ns)})
+        session.send(request, reply, now_ns, answer.spoil)
 
     def _carry_out_socket(
         self, session: WebSocketSession, request: WebSocketRequest, log: LoggedRequest
@@ -287,14 +307,18 @@ class SocketServer:
             self._intake.accept(log, WEBSOCKET_ENDPOINTS.get(request.method))
         else:
             log.status, log.outcome = reply.status, "refused"
+            log.code = reply.code
         self._publish()
         return reply
 
-    def _send_prescribed(
-        self, session: WebSocketSession, request: WebSocketRequest, fault: Fault
-    ) -> None:
-        status, body = prescribed(fault)
-        session.send(request, WebSocketReply(status, {"error": dict(body)}), self._clock())
+
+def _error(answer: Answer, now_ns: int) -> object:
+    """Return an error as the WebSocket API prints it, with the moment to come back at."""
+    if answer.retry_after_s is None or not isinstance(answer.body, Mapping):
+        return answer.body
+    now_ms = now_ns // 1_000_000
+    data = {"serverTime": now_ms, "retryAfter": now_ms + answer.retry_after_s * 1_000}
+    return {**answer.body, "data": data}
 
 
 async def _serve_streams(

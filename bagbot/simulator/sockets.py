@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 
 class SocketSender:
@@ -18,8 +18,8 @@ class SocketSender:
     ) -> None:
         self.socket = socket
         self._transport = transport
-        # Messages, and between them pauses in seconds.
-        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue(messages_max)
+        # Messages, between them pauses in seconds, and None for the end of the connection.
+        self._queue: asyncio.Queue[bytes | float | None] = asyncio.Queue(messages_max)
         self._bytes_max = bytes_max
         self._queued_bytes = 0
 
@@ -41,10 +41,17 @@ class SocketSender:
         if self._transport is not None:
             self._transport.abort()
 
+    def close(self) -> None:
+        """End the connection with a closing handshake, after what was queued before."""
+        self._put(None)
+
     async def run(self) -> None:
         """Send what is queued until the connection is gone."""
         while True:
             message = await self._queue.get()
+            if message is None:
+                await self.socket.close(code=WSCloseCode.GOING_AWAY)
+                return
             if isinstance(message, float):
                 await asyncio.sleep(message)
                 continue
@@ -55,7 +62,7 @@ class SocketSender:
                 return
             self._queued_bytes -= len(message)
 
-    def _put(self, item: bytes | float) -> None:
+    def _put(self, item: bytes | float | None) -> None:
         try:
             self._queue.put_nowait(item)
         except asyncio.QueueFull:

@@ -223,7 +223,8 @@ class SpotApi:
             raise BinanceError(*INVALID_SYMBOL_STATUS)
         rules = self.venue.exchange.symbols
         wanted = [rules[name] for name in (rules if names is None else names)]
-        if status not in (None, "TRADING") or "SPOT" not in (permissions or ["SPOT"]):
+        wanted = [each for each in wanted if status in (None, each.status)]
+        if "SPOT" not in (permissions or ["SPOT"]):
             wanted = []
         return lambda now_ns: messages.exchange_info(
             wanted, self.limits.description(), now_ns, shows_permission_sets=shows_sets

@@ -195,6 +195,29 @@ class Store:
         rows = self._query("SELECT body FROM orders WHERE is_open ORDER BY order_id").fetchall()
         return [_ORDER.decode(body) for (body,) in rows]
 
+    def forget_history(self) -> None:
+        """Let no account have any order, list or execution: from now on they are forgotten.
+
+        They are kept under the negative of the account's number.
+        """
+        self._query("BEGIN")
+        try:
+            for table in ("orders", "order_lists"):
+                self._query(
+                    f"UPDATE {table} SET account_id = -account_id, is_open = 0 WHERE account_id > 0"
+                )
+            self._query("UPDATE executions SET account_id = -account_id WHERE account_id > 0")
+        except BaseException:
+            self._query("ROLLBACK")
+            raise
+        self._query("COMMIT")
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many orders and executions there are, the forgotten ones included."""
+        (orders,) = self._query("SELECT COUNT(*) FROM orders").fetchone()
+        (executions,) = self._query("SELECT COUNT(*) FROM executions").fetchone()
+        return orders, executions
+
     def open_lists(self) -> list[OrderList]:
         """Return the order lists that were open, oldest first."""
         rows = self._query("SELECT body FROM order_lists WHERE is_open ORDER BY list_id").fetchall()

@@ -17,7 +17,8 @@ class EventGate:
     def __init__(self, sender: SocketSender, script: FaultScript) -> None:
         self._sender = sender
         self._script = script
-        self._held: bytes | None = None
+        # An event that another one overtakes, and whether it is about an order.
+        self._held: tuple[bytes, bool] | None = None
         self._is_silent = False
 
     def pass_on(
@@ -31,8 +32,9 @@ class EventGate:
         """Send an event, unless the script has something else in mind."""
         if self._is_silent:
             return
-        if self._held is not None:
-            held, self._held = self._held, None
+        is_of_order = client_order_id is not None
+        if self._held is not None and self._held[1] is is_of_order:
+            (held, _), self._held = self._held, None
             self._sender.send(message)
             self._sender.send(held)
             return
@@ -43,6 +45,9 @@ class EventGate:
         logger.info("fault injected", kind=fault.kind.value, path=path)
         if fault.kind is FaultKind.DELAY:
             self._sender.pause(fault.delay_s)
+        if fault.kind is FaultKind.REORDER and self._held is None:
+            self._held = message, is_of_order
+            return
         self._spoil(message, fault.kind)
 
     def _spoil(self, message: bytes, kind: FaultKind) -> None:
@@ -50,10 +55,8 @@ class EventGate:
             self._sender.cut()
         elif kind is FaultKind.HALF_OPEN:
             self._is_silent = True
-        elif kind is FaultKind.REORDER:
-            self._held = message
         elif kind is FaultKind.DUPLICATE:
             self._sender.send(message)
             self._sender.send(message)
-        elif kind is FaultKind.DELAY:
+        elif kind is not FaultKind.DROP:
             self._sender.send(message)

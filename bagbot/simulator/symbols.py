@@ -5,6 +5,12 @@ from dataclasses import dataclass, replace
 
 from bagbot.simulator.amounts import ONE
 
+SYMBOL_STATUSES = ("TRADING", "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY")
+"""Whether a symbol trades: only in the first are orders taken and matched.
+
+Assumed, for no document says: orders can be cancelled in the first and the last only.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SymbolRules:
@@ -31,6 +37,12 @@ class SymbolRules:
     # In basis points, for stops that wait for a rise and for those that wait for a fall.
     trailing_delta_min: int = 10
     trailing_delta_max: int = 2_000
+    status: str = "TRADING"
+
+    @property
+    def is_trading(self) -> bool:
+        """Return whether orders are taken and matched."""
+        return self.status == "TRADING"
 
     @property
     def price_min(self) -> int:

@@ -6,10 +6,10 @@ what clients may then be told. Time comes in with each call.
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from bagbot.simulator.amounts import ONE
+from bagbot.simulator.amounts import ONE, nearest_multiple
 from bagbot.simulator.candles import Candle, CandleSeries
 from bagbot.simulator.exchange import Moment, Placement
 from bagbot.simulator.list_exchange import ListExchange, ListPlacement
@@ -133,6 +133,7 @@ class Venue:
     ) -> None:
         self.exchange = exchange
         self._market_name = market_name
+        self._accounts = accounts
         self.clock = clock
         self.outbox: list[VenueEvent] = []
         self._store = store
@@ -248,6 +249,46 @@ class Venue:
         moment = Moment(time_ns, self._played_ms)
         self.exchange.transfer(account_id, asset, amount, moment)
         self._commit(time_ns)
+
+    def fill_resting(self, order_id: int, quantity: int, time_ns: int) -> int:
+        """Let the market take a resting order, or `quantity` of it rounded up to a lot.
+
+        Return what traded: nothing if the order does not rest. The trade is at the order's
+        price, wherever the market stands.
+        """
+        order = self.exchange.open_order(order_id)
+        if order is None:
+            return 0
+        market = self._markets[order.symbol]
+        lots = -(-quantity // market.rules.lot)
+        taken = lots * market.rules.lot or order.remaining
+        traded = self.exchange.market_takes(order, taken, self._moment(market, time_ns))
+        self._commit(time_ns)
+        return traded
+
+    def change_rules(self, rules: SymbolRules) -> None:
+        """Let a symbol have other rules, until a restart. Resting orders stay as they are."""
+        self.exchange.symbols[rules.symbol] = rules
+        self._markets[rules.symbol].rules = rules
+
+    def delist(self, symbol: str, time_ns: int) -> None:
+        """End a symbol's open orders and forget its name, until a restart."""
+        market = self._markets[symbol]
+        self.change_rules(replace(market.rules, status="BREAK"))
+        self.exchange.expire_open_orders(symbol, self._moment(market, time_ns))
+        self._commit(time_ns)
+        del self.exchange.symbols[symbol]
+
+    def reset(self, time_ns: int) -> None:
+        """Forget all orders, trades and lists; balances are as at the start.
+
+        No order's end is told, and numbers go on: an id is not given out twice.
+        """
+        self._store.forget_history()
+        self.exchange.reset(
+            {self.account_ids[name]: balances for name, balances in self._accounts.items()}
+        )
+        self._commit(time_ns, is_step=True)
 
     # Look-ups.
 
@@ -371,6 +412,8 @@ class Venue:
     # The market's course.
 
     def _advance_market(self, market: _Market, market_ms: int, time_ns: int) -> bool:
+        if not market.rules.is_trading:
+            return self._skip(market, market_ms)
         count = 0
         for point in market.source.points(market_ms):
             self._roll(market, point.time_ms)
@@ -398,8 +441,16 @@ class Venue:
         )
         return is_up_to_date
 
+    def _skip(self, market: _Market, market_ms: int) -> bool:
+        """Let time pass without trading: where the market is then, it goes on."""
+        for _ in market.source.points(market_ms):
+            pass
+        self._roll(market, market_ms)
+        return True
+
     def _stand_at(self, market: _Market, point: Point) -> None:
-        market.price = point.price
+        # The tick may have been changed since the source was made.
+        market.price = nearest_multiple(point.price, market.rules.tick)
         market.price_range = point.price_range
         market.time_ms = point.time_ms
 

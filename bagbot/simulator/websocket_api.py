@@ -47,6 +47,13 @@ class WebSocketReply(msgspec.Struct, frozen=True):
     status: int
     body: messages.Message
 
+    @property
+    def code(self) -> int | None:
+        """Return the code of an error."""
+        error = self.body.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        return code if isinstance(code, int) else None
+
 
 def read_request(text: str) -> WebSocketRequest:
     """Return the request in a message. Raises BinanceError when it is none."""
@@ -119,12 +126,24 @@ class WebSocketSession:
             return error_reply(error, now_ns)
         return WebSocketReply(200, {"result": result})
 
-    def send(self, request: WebSocketRequest, reply: WebSocketReply, now_ns: int) -> None:
-        """Send an answer."""
+    @property
+    def api_key(self) -> str | None:
+        """Return the key the session is logged on with."""
+        return None if self._key is None else self._key.api_key
+
+    def send(
+        self,
+        request: WebSocketRequest,
+        reply: WebSocketReply,
+        now_ns: int,
+        spoil: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Send an answer; a fault may spoil its bytes."""
         message: messages.Message = {"id": request.id, "status": reply.status, **reply.body}
         if request.wants_limits and self._wants_limits:
             message["rateLimits"] = self._usage(request, now_ns // 1_000_000)
-        self._sender.send(msgspec.json.encode(message))
+        encoded = msgspec.json.encode(message)
+        self._sender.send(encoded if spoil is None else spoil(encoded))
 
     def _usage(self, request: WebSocketRequest, now_ms: int) -> list[dict[str, object]]:
         """Return the limits an answer names: orders count against one only when they are placed."""
@@ -152,6 +171,11 @@ class WebSocketSession:
         with printed_in(self.unit):
             event = messages.server_shutdown(time_ns)
         self._sender.send(msgspec.json.encode({"event": event}))
+
+    def terminate(self, now_ns: int) -> None:
+        """End every subscription, and say so; the connection stays."""
+        with printed_in(self.unit):
+            self._terminate(list(self._subscriptions), now_ns)
 
     def listens_to(self, account_id: int) -> bool:
         """Return whether this session has subscribed to an account's events."""
@@ -303,6 +327,11 @@ class UserStreams:
         """Announce the end to every session."""
         for session in self._sessions:
             session.tell_shutdown(time_ns)
+
+    def terminate(self, time_ns: int) -> None:
+        """End every subscription of every session."""
+        for session in self._sessions:
+            session.terminate(time_ns)
 
 
 def account_of(event: UserEvent) -> int:

@@ -124,6 +124,26 @@ async def test_requests_are_not_concerned_and_events_not_by_faults_of_requests(c
     assert (left["kind"], left["count"]) == ("drop", 97)
 
 
+async def test_a_handshake_can_be_refused_or_cut(client):
+    body = {"code": -1034, "msg": "Too many connections."}
+    connect = {"method": "CONNECT", "path": "/ws-api/v3"}
+    await script(client, kind="refuse", status=429, body=body, **connect)
+    await script(client, kind="refuse", status=403, text="<html></html>", **connect)
+    # The client tries once more by itself.
+    await script(client, kind="lose_request", count=2, **connect)
+    # Only what names handshakes concerns them.
+    await script(client, kind="refuse", path=None, status=418)
+    for status in (429, 403):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.socket("/ws-api/v3").__aenter__()
+        assert refused.value.status == status
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await client.socket("/ws-api/v3").__aenter__()
+    async with client.socket("/ws-api/v3") as socket:
+        reply, _ = await client.call(socket, "ping")
+        assert reply["status"] == 418
+
+
 def test_the_first_ones_can_be_passed_over():
     faults = FaultScript()
     faults.add(Fault(kind=FaultKind.DROP, after=2, count=1))
@@ -136,6 +156,7 @@ def test_the_first_ones_can_be_passed_over():
     [
         {"kind": "drop", "method": "POST"},
         {"kind": "refuse", "method": "STREAM"},
+        {"kind": "hide", "method": "CONNECT"},
         {"kind": "drop", "after": -1},
     ],
 )
