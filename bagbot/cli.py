@@ -99,8 +99,26 @@ def exchange(
         Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
     ] = None,
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
+    symbols: Annotated[
+        Path | None, typer.Option(help="A TOML file of the symbols to serve.")
+    ] = None,
+    market: Annotated[
+        Path | None, typer.Option(help="A TOML file of what synthetic markets are to do.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")] = None,
-    symbol: Annotated[str, typer.Option(help="Whose bars these are.")] = "BTCUSDT",
+    trades: Annotated[
+        Path | None, typer.Option(help="A Parquet or CSV file of trades to replay.")
+    ] = None,
+    symbol: Annotated[str, typer.Option(help="Whose bars or trades these are.")] = "BTCUSDT",
+    live: Annotated[
+        str | None, typer.Option(help="Follow a real exchange's prices: a CCXT id.")
+    ] = None,
+    live_url: Annotated[
+        str | None, typer.Option(help="Another address that speaks Binance's protocol.")
+    ] = None,
+    live_polling: Annotated[
+        bool, typer.Option("--live-polling", help="Ask for live prices, without streams.")
+    ] = False,
     speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of the synthetic market.")] = 7,
     store: Annotated[Path | None, typer.Option(help="A folder to remember everything in.")] = None,
@@ -118,7 +136,11 @@ def exchange(
     from bagbot.app import run_exchange
     from bagbot.live_view import configure_logging
     from bagbot.simulator.accounts import accounts_from
+    from bagbot.simulator.live_market import LiveSettings
+    from bagbot.simulator.market_conditions import conditions_from
     from bagbot.simulator.server import SimulatorSettings
+    from bagbot.simulator.symbol_settings import symbols_from
+    from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
     # Standard output is for the one line that says it is ready; under an engine, only what needs
     # attention is logged at all.
@@ -134,7 +156,13 @@ def exchange(
                 store=store,
                 matcher=matcher.value,
                 stepped=stepped,
+                symbols=tuple(DEFAULT_SYMBOLS) if symbols is None else symbols_from(symbols),
+                conditions=() if market is None else conditions_from(market),
                 data=data,
+                trades=trades,
+                live=None
+                if live is None
+                else LiveSettings(exchange_id=live, base_url=live_url, by_polling=live_polling),
                 data_symbol=symbol,
                 speed=speed,
                 seed=seed,

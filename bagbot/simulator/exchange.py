@@ -117,6 +117,7 @@ class Exchange:
         self._open_by_client_id: dict[tuple[int, str, str], Order] = {}
         self._open_counts: dict[tuple[int, str, bool], int] = {}
         self._stops = {symbol: StopBook() for symbol in self.symbols}
+        self.halted_symbols: set[str] = set()
         self._touched: deque[Order] = deque()
         self._changes = Changes()
 
@@ -180,6 +181,8 @@ class Exchange:
 
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
+        if command.symbol in self.halted_symbols:
+            raise OrderRefusedError(Refusal.MARKET_CLOSED)
         rules = self.symbols[command.symbol]
         check_filters(command, rules, self.reference_prices.get(command.symbol))
         self._check_open_counts(command)
@@ -244,6 +247,47 @@ class Exchange:
                 if price_range is not None:
                     traded_price = min(max(traded_price, price_range[0]), price_range[1])
                 self._trade(Match(maker, traded_price, maker.shown), None, now)
+
+    def market_trades(
+        self, symbol: str, *, price: int, quantity: int, buyer_is_maker: bool, now: Moment
+    ) -> int:
+        """Let a trade of the tape meet who rests in its way; return what is left of it.
+
+        Who rests at `price` is filled only by the side that would have met him; who rests at a
+        better price, which the trade went through, by either. Each trades at his own price.
+        """
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        self._changes.books[symbol] = None
+        lot = self.symbols[symbol].lot
+        whole_lots = left = quantity // lot * lot
+        for taker_is_buy in (False, True):
+            is_met_at_price = taker_is_buy is not buyer_is_maker
+            while left:
+                maker = next(book.makers(taker_is_buy=taker_is_buy), None)
+                if maker is None:
+                    break
+                through = price - maker.price if taker_is_buy else maker.price - price
+                if through < 0 or (through == 0 and not is_met_at_price):
+                    break
+                taken = min(left, maker.shown)
+                self._trade(Match(maker, maker.price, taken), None, now)
+                left -= taken
+        return quantity - whole_lots + left
+
+    def set_halted(self, symbol: str, *, is_halted: bool) -> None:
+        """Close or open a symbol for new orders; the open ones can be cancelled all the same."""
+        if is_halted:
+            self.halted_symbols.add(symbol)
+        else:
+            self.halted_symbols.discard(symbol)
+
+    def others_touch(self, symbol: str) -> tuple[int | None, int | None]:
+        """Withdraw the market's quotes and return the best bid and ask that users have."""
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        bid, ask = book.best_bid(), book.best_ask()
+        return bid and bid[0], ask and ask[0]
 
     def market_quotes(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]

@@ -116,6 +116,7 @@ class Refusal(StrEnum):
     NOTIONAL = "Filter failure: NOTIONAL"
     ICEBERG_PARTS = "Filter failure: ICEBERG_PARTS"
     TRAILING_DELTA = "Filter failure: TRAILING_DELTA"
+    MARKET_CLOSED = "Market is closed."
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
     MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
     LISTS_UNSUPPORTED = "OCO orders are not supported for this symbol"

@@ -8,9 +8,9 @@ commit takes some tens of microseconds because nothing waits for the disk.
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from aiohttp import web
@@ -27,13 +27,14 @@ from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
 from bagbot.simulator.list_exchange import ListExchange
-from bagbot.simulator.market import (
-    PriceSource,
-    RecordedBar,
-    RecordedMarket,
-    SyntheticMarket,
-    grid_ms,
-    load_bars,
+from bagbot.simulator.market_sources import (
+    BARS_PREFIX,
+    Record,
+    first_ms,
+    live_feed,
+    market_name,
+    read_record,
+    sources,
 )
 from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
@@ -57,6 +58,9 @@ from bagbot.simulator.venue import (
     Venue,
 )
 
+if TYPE_CHECKING:
+    from bagbot.simulator.live_feed import LiveFeed
+
 __all__ = ["SimulatorServer", "SimulatorSettings"]
 
 logger = structlog.get_logger(__name__)
@@ -69,8 +73,6 @@ _TICK_S = 1.0
 # A little less than a step: the market's steps set the pace, not two clocks against each other.
 _FAST_TICK_S = 0.09
 _SHUTDOWN_S = 1.0
-# How a store says that its market is played bar by bar.
-BARS_PREFIX = "bars:"
 
 
 class SimulatorServer:
@@ -84,7 +86,8 @@ class SimulatorServer:
         self._faults = FaultScript()
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
-        self._market_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._live: LiveFeed | None = None
         self._port = 0
 
     async def __aenter__(self) -> Self:
@@ -126,29 +129,29 @@ class SimulatorServer:
         for a port in use.
         """
         settings = self.settings
-        bars: list[RecordedBar] | None = None
-        if settings.data is not None:
-            rules = next(
-                rules_of(symbol)
-                for symbol in settings.symbols
-                if name_of(symbol) == settings.data_symbol
-            )
-            bars = await asyncio.to_thread(load_bars, settings.data, rules)
+        record = await read_record(settings)
+        self._live = live_feed(settings, self._clock)
         store = Store(settings.store)
         try:
-            await self._open(store, bars)
+            if self._live is not None:
+                await self._live.open()
+            await self._open(store, record)
         except BaseException:
             store.close()
+            await self._leave_live()
             raise
         self._stopped.clear()
-        self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
+        works = [self._play_market]
+        if self._live is not None:
+            works.append(self._live.run)
+        self._tasks = [asyncio.create_task(self._until_failure(work)) for work in works]
         logger.info("simulator listening", url=self.url, speed=settings.speed)
 
-    async def _open(self, store: Store, bars: list[RecordedBar] | None) -> None:
+    async def _open(self, store: Store, record: Record | None) -> None:
         """Build the exchange on what the store knows, and listen."""
         settings = self.settings
         self._store = store
-        self._venue = _build_venue(settings, store, bars, self._clock())
+        self._venue = _build_venue(settings, store, record, self._live, self._clock())
         account_ids = self._venue.account_ids
         self._api = SpotApi(
             self._venue,
@@ -192,17 +195,18 @@ class SimulatorServer:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        failure = None
-        if self._market_task is not None:
-            self._market_task.cancel()
-            (failure,) = await asyncio.gather(self._market_task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._leave_live()
         await self._socket_server.close()
         await runner.cleanup()
         self._store.close()
         self._stopped.set()
         logger.info("simulator stopped")
-        if isinstance(failure, Exception):
-            raise failure
+        for failure in ends:
+            if isinstance(failure, Exception):
+                raise failure
 
     async def wait_stopped(self) -> None:
         """Return when `stop` was called or the market has failed."""
@@ -215,28 +219,36 @@ class SimulatorServer:
 
     # The market.
 
-    async def _run_market(self) -> None:
-        """Play the market in small steps. If that fails, `run_until_stopped` ends and raises it."""
-        is_over_logged = False
-        next_tick_s = next_fast_tick_s = time.monotonic()
+    async def _until_failure(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do the work; if it fails, `run_until_stopped` ends and raises what it failed with."""
         try:
-            while True:
-                is_up_to_date = self._venue.advance(self._clock())
-                self._publish()
-                if time.monotonic() >= next_fast_tick_s:
-                    next_fast_tick_s = time.monotonic() + _FAST_TICK_S
-                    self._hub.tick_fast(self._clock())
-                if time.monotonic() >= next_tick_s:
-                    next_tick_s = time.monotonic() + _TICK_S
-                    self._hub.tick(self._clock())
-                if self._venue.is_market_over and not is_over_logged:
-                    is_over_logged = True
-                    logger.warning("recorded bars are over, the price stands still")
-                await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
+            await work()
         except Exception:
             logger.exception("the market has failed, the simulator is of no use any more")
             self._stopped.set()
             raise
+
+    async def _leave_live(self) -> None:
+        if self._live is not None:
+            await self._live.close()
+
+    async def _play_market(self) -> None:
+        """Play the market in small steps."""
+        is_over_logged = False
+        next_tick_s = next_fast_tick_s = time.monotonic()
+        while True:
+            is_up_to_date = self._venue.advance(self._clock())
+            self._publish()
+            if time.monotonic() >= next_fast_tick_s:
+                next_fast_tick_s = time.monotonic() + _FAST_TICK_S
+                self._hub.tick_fast(self._clock())
+            if time.monotonic() >= next_tick_s:
+                next_tick_s = time.monotonic() + _TICK_S
+                self._hub.tick(self._clock())
+            if self._venue.is_market_over and not is_over_logged:
+                is_over_logged = True
+                logger.warning("the record is over, the price stands still")
+            await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
 
     def _publish(self) -> None:
         """Tell clients what has happened, in order. It is stored already."""
@@ -353,7 +365,11 @@ class SimulatorServer:
 
 
 def _build_venue(
-    settings: SimulatorSettings, store: Store, bars: list[RecordedBar] | None, now_ns: int
+    settings: SimulatorSettings,
+    store: Store,
+    record: Record | None,
+    live: "LiveFeed | None",
+    now_ns: int,
 ) -> Venue:
     """Return the venue as it was left, or a new one."""
     symbols = with_open_orders_max(
@@ -364,58 +380,53 @@ def _build_venue(
     _check_open_orders(store, symbols)
     state = store.state()
     is_bars = settings.matcher == "bars"
-    market_name = "" if settings.data is None else settings.data.name
-    if is_bars:
-        market_name = f"{BARS_PREFIX}{market_name}"
+    name = market_name(settings)
     if state is not None:
         # A book may get more markets than its store knows; bars are of one market, for good.
         was_bars = state.market_name.startswith(BARS_PREFIX)
         if was_bars != is_bars or (is_bars and state.prices.keys() != {settings.data_symbol}):
             raise ConfigError("the store is of an exchange with other markets: take another one")
-    if state is not None and state.market_name == market_name:
+    record_ms = first_ms(record)
+    if live is not None:
+        market_start_ms = now_ns // 1_000_000
+    elif state is not None and state.market_name == name:
         market_start_ms = state.market_time_ms
     elif settings.market_start_ms is not None:
         market_start_ms = settings.market_start_ms
     else:
-        market_start_ms = bars[0].open_ms if bars is not None else now_ns // 1_000_000
+        market_start_ms = record_ms if record_ms is not None else now_ns // 1_000_000
     accounts = {
         account.name: {
             asset: amount_from_decimal(amount) for asset, amount in account.balances.items()
         }
         for account in settings.all_accounts
     }
-    if settings.matcher == "bars" and bars is not None:
+    if is_bars and isinstance(record, list):
         rules = symbols[settings.data_symbol]
-        series = BarSeries(bars, rules, start_ms=market_start_ms)
+        series = BarSeries(record, rules, start_ms=market_start_ms)
         return _build_bar_venue(settings, store, series, rules, accounts, now_ns)
-    sources: dict[str, PriceSource] = {}
-    step_ms = grid_ms(settings.speed)
-    for symbol, rules in symbols.items():
-        if bars is not None and symbol == settings.data_symbol:
-            sources[symbol] = RecordedMarket(bars, rules, start_ms=market_start_ms, step_ms=step_ms)
-        else:
-            sources[symbol] = SyntheticMarket(
-                rules,
-                profiles[symbol],
-                seed=settings.seed,
-                start_ms=market_start_ms,
-                step_ms=step_ms,
-                price=None if state is None else state.prices.get(symbol),
-            )
     return Venue(
         ListExchange(
             symbols,
             maker_fee_ppm=settings.maker_fee_ppm,
             taker_fee_ppm=settings.taker_fee_ppm,
         ),
-        sources,
+        sources(
+            settings,
+            symbols,
+            profiles,
+            record=record,
+            live=live,
+            prices={} if state is None else state.prices,
+            start_ms=market_start_ms,
+        ),
         store,
         profiles=profiles,
         clock=MarketClock(
             wire_start_ns=now_ns, market_start_ms=market_start_ms, speed=settings.speed
         ),
         accounts=accounts,
-        market_name=market_name,
+        market_name=name,
     )
 
 
@@ -437,7 +448,6 @@ def _build_bar_venue(
     now_ns: int,
 ) -> BarVenue:
     """Return the venue that plays `series` bar by bar."""
-    assert settings.data is not None
     share_ppm = settings.volume_share_ppm
     costs = fills.Costs(
         maker_fee_ppm=settings.maker_fee_ppm,
@@ -457,7 +467,7 @@ def _build_bar_venue(
         store,
         clock=clock,
         accounts=accounts,
-        market_name=f"{BARS_PREFIX}{settings.data.name}",
+        market_name=market_name(settings),
     )
 
 

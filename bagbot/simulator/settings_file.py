@@ -9,7 +9,7 @@ from bagbot.domain.errors import ConfigError
 
 Table = Mapping[str, object]
 
-_TOP_FIELDS = {"account", "symbol", "symbols"}
+_TOP_FIELDS = {"account", "market", "symbol", "symbols"}
 
 
 def read_document(path: Path) -> Table:

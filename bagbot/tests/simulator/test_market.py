@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 from bagbot.domain.errors import DataError
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.candles import CandleSeries
-from bagbot.simulator.market import (
-    PROFILES,
-    RecordedMarket,
-    SyntheticMarket,
-    grid_ms,
-    load_bars,
-    quotes_around,
-)
+from bagbot.simulator.market import PROFILES, grid_ms, quotes_around
+from bagbot.simulator.recorded_market import RecordedMarket, load_bars
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+from bagbot.simulator.synthetic_market import SyntheticMarket
 
 RULES = DEFAULT_SYMBOLS["BTCUSDT"]
 START_MS = 1_766_016_000_000
