@@ -47,6 +47,27 @@ class Matcher(StrEnum):
     BARS = "bars"
 
 
+# What `bagbot exchange` is set up from.
+AccountsFile = Annotated[
+    Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
+]
+SymbolsFile = Annotated[Path | None, typer.Option(help="A TOML file of the symbols to serve.")]
+MarketFile = Annotated[
+    Path | None, typer.Option(help="A TOML file of what synthetic markets are to do.")
+]
+BarsFile = Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")]
+TradesFile = Annotated[Path | None, typer.Option(help="A Parquet or CSV file of trades to replay.")]
+LiveExchange = Annotated[
+    str | None, typer.Option(help="Follow a real exchange's prices: a CCXT id.")
+]
+LiveUrl = Annotated[
+    str | None, typer.Option(help="Another address that speaks Binance's protocol.")
+]
+LivePolling = Annotated[
+    bool, typer.Option("--live-polling", help="Ask for live prices, without streams.")
+]
+
+
 def main() -> None:
     """Run the command line; what bagbot raises on purpose is told in one line, with exit code 1."""
     try:
@@ -95,30 +116,16 @@ def exchange(
     api_secret: Annotated[
         str, typer.Option(envvar="BAGBOT_EXCHANGE_API_SECRET", help="The secret they sign with.")
     ] = "",
-    accounts: Annotated[
-        Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
-    ] = None,
+    accounts: AccountsFile = None,
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
-    symbols: Annotated[
-        Path | None, typer.Option(help="A TOML file of the symbols to serve.")
-    ] = None,
-    market: Annotated[
-        Path | None, typer.Option(help="A TOML file of what synthetic markets are to do.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")] = None,
-    trades: Annotated[
-        Path | None, typer.Option(help="A Parquet or CSV file of trades to replay.")
-    ] = None,
+    symbols: SymbolsFile = None,
+    market: MarketFile = None,
+    data: BarsFile = None,
+    trades: TradesFile = None,
     symbol: Annotated[str, typer.Option(help="Whose bars or trades these are.")] = "BTCUSDT",
-    live: Annotated[
-        str | None, typer.Option(help="Follow a real exchange's prices: a CCXT id.")
-    ] = None,
-    live_url: Annotated[
-        str | None, typer.Option(help="Another address that speaks Binance's protocol.")
-    ] = None,
-    live_polling: Annotated[
-        bool, typer.Option("--live-polling", help="Ask for live prices, without streams.")
-    ] = False,
+    live: LiveExchange = None,
+    live_url: LiveUrl = None,
+    live_polling: LivePolling = False,
     speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of the synthetic market.")] = 7,
     store: Annotated[Path | None, typer.Option(help="A folder to remember everything in.")] = None,

@@ -7,6 +7,7 @@ asking, so that a quiet market is not taken for a dead feed.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Protocol, cast
 
@@ -38,6 +39,7 @@ class _PublicExchange(Protocol):
     id: str
     has: Mapping[str, object]
     urls: dict[str, Any]
+    precisionMode: int  # noqa: N815 - CCXT's name
 
     async def load_markets(self) -> Mapping[str, Mapping[str, Any]]: ...
     async def fetch_ticker(self, symbol: str) -> Ticker: ...
@@ -52,7 +54,10 @@ class _PublicExchange(Protocol):
 
 
 class LiveFeed:
-    """Follows one exchange's markets and fills `markets` with what it hears."""
+    """Follows one exchange's markets and fills `markets` with what it hears.
+
+    `symbols` are the rules as they were given, and from `open` on with the real tick and lot.
+    """
 
     def __init__(
         self,
@@ -62,7 +67,7 @@ class LiveFeed:
         clock_ms: Callable[[], int],
     ) -> None:
         self._settings = settings
-        self._symbols = symbols
+        self.symbols = dict(symbols)
         self._clock_ms = clock_ms
         self._exchange = _connect(settings)
         self._followed: list[_Followed] = []
@@ -78,9 +83,11 @@ class LiveFeed:
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 known = await self._exchange.load_markets()
-                for rules in self._symbols.values():
-                    if not known.get(_unified(rules), {}).get("spot"):
-                        raise ConfigError(f"{name} has no spot market {_unified(rules)}")
+                for symbol, assumed in self.symbols.items():
+                    listed = known.get(_unified(assumed), {})
+                    if not listed.get("spot"):
+                        raise ConfigError(f"{name} has no spot market {_unified(assumed)}")
+                    self.symbols[symbol] = rules = self._real_rules(assumed, listed)
                     self._followed.append(await self._begin(rules))
         except (ccxt.BaseError, OSError, TimeoutError) as error:
             raise ConfigError(f"the market of {name} cannot be had: {error}") from error
@@ -97,6 +104,19 @@ class LiveFeed:
         with suppress(ccxt.BaseError, OSError, TimeoutError):
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 await self._exchange.close()
+
+    def _real_rules(self, rules: SymbolRules, listed: Mapping[str, Any]) -> SymbolRules:
+        """Return the rules with the exchange's own tick, lot and smallest notional, if it tells."""
+        notional = listed.get("limits", {}).get("cost", {}).get("min")
+        # Some exchanges tell decimals instead of steps.
+        has_steps = self._exchange.precisionMode == ccxt.TICK_SIZE
+        steps = listed.get("precision", {}) if has_steps else {}
+        return replace(
+            rules,
+            tick=_amount(steps.get("price") or 0) or rules.tick,
+            lot=_amount(steps.get("amount") or 0) or rules.lot,
+            notional_min=_amount(notional or 0) or rules.notional_min,
+        )
 
     async def _begin(self, rules: SymbolRules) -> "_Followed":
         symbol = _unified(rules)
@@ -124,13 +144,14 @@ class LiveFeed:
     async def _keep_following(self, news: "_News") -> None:
         backoff_s = _BACKOFF_S_MIN
         while True:
+            news.has_come = False
             try:
                 await self._follow(news)
-            except (ccxt.BaseError, OSError, TimeoutError) as error:
-                logger.warning("live feed interrupted", news=news.name, error=str(error))
+            except* (ccxt.BaseError, OSError, TimeoutError) as group:
+                errors = [str(error) or repr(error) for error in group.exceptions]
+                logger.warning("live feed interrupted", news=news.name, errors=errors)
             if news.has_come:
                 backoff_s = _BACKOFF_S_MIN
-                news.has_come = False
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _BACKOFF_S_MAX)
 
@@ -139,25 +160,13 @@ class LiveFeed:
         if news.watch is None:
             while True:
                 await news.ask()
+                news.has_come = True
                 await asyncio.sleep(self._settings.poll_s)
         # What a broken stream has missed, and whether the exchange is there at all.
         await news.ask()
-        # An unfinished look at a stream stays where it is while we ask: CCXT would lose what
-        # arrives at one that is cancelled.
-        watching: asyncio.Future[None] | None = None
-        try:
-            while True:
-                watching = watching or asyncio.ensure_future(news.watch())
-                done, _ = await asyncio.wait({watching}, timeout=self._settings.stale_s / 3)
-                if done:
-                    watching.result()
-                    news.has_come = True
-                    watching = None
-                else:
-                    await news.ask()
-        finally:
-            if watching is not None:
-                watching.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(news.watch_on())
+            tasks.create_task(news.ask_when_silent(self._settings.stale_s / 3))
 
 
 class _News:
@@ -172,14 +181,30 @@ class _News:
         self.name = name
         self.watch = watch
         self._fetch = fetch
-        # Whether any has come since the last interruption.
+        # Whether the way it should come has brought any since the last interruption.
         self.has_come = False
+        self._was_silent = False
 
     async def ask(self) -> None:
         """Ask for the news."""
         async with asyncio.timeout(_REQUEST_TIMEOUT_S):
             await self._fetch()
-        self.has_come = True
+
+    async def watch_on(self) -> None:
+        """Take what the stream brings."""
+        assert self.watch is not None, "there is a stream"
+        while True:
+            await self.watch()
+            self.has_come = True
+            self._was_silent = False
+
+    async def ask_when_silent(self, silence_s: float) -> None:
+        """Ask whenever the stream has brought nothing for so long."""
+        while True:
+            self._was_silent = True
+            await asyncio.sleep(silence_s)
+            if self._was_silent:
+                await self.ask()
 
 
 class _Followed:
@@ -241,13 +266,8 @@ class _Followed:
 
     async def _ask_trades(self) -> None:
         trades = await self._exchange.fetch_trades(self._symbol)
-        if trades and self.market.is_stale(self._clock_ms()):
-            # What traded while we did not hear is over: it is where the market goes on, no fill.
-            self.market.stand_at(_on_tick(trades[-1]["price"], self.rules), self._clock_ms())
-        else:
-            self._take_trades([each for each in trades if each["timestamp"] > self._newest_ms])
+        self._take_trades([each for each in trades if each["timestamp"] > self._newest_ms])
         self.skip(trades)
-        self.market.heard_of_trades(self._clock_ms())
 
     async def _watch_quotes(self) -> None:
         tickers = await self._exchange.watch_bids_asks([self._symbol])

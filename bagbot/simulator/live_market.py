@@ -95,6 +95,10 @@ class LiveMarket:
 
     def trade(self, price: int, quantity: int, now_ms: int, *, buyer_is_maker: bool) -> None:
         """Take a trade, received at `now_ms`."""
+        if self.is_stale(now_ms):
+            # It is where the market goes on, but who could not see it shall not trade by it.
+            self.stand_at(price, now_ms)
+            return
         self._waiting.append(Point(now_ms, price, quantity, buyer_is_maker, None))
 
     def quote(self, touch: tuple[int, int] | None) -> None:

@@ -88,6 +88,19 @@ PROFILES = {
     "ETHUSDT": MarketProfile(3_000 * ONE, 5 * ONE),
     "ETHBTC": MarketProfile(ONE // 30, 5 * ONE),
     "BNBUSDT": MarketProfile(850 * ONE, 15 * ONE),
+    "SOLUSDT": MarketProfile(130 * ONE, 150 * ONE),
+    "XRPUSDT": MarketProfile(2 * ONE, 10_000 * ONE),
+    "DOGEUSDT": MarketProfile(ONE * 15 // 100, 130_000 * ONE),
+    "ADAUSDT": MarketProfile(ONE * 4 // 10, 50_000 * ONE),
+    "LTCUSDT": MarketProfile(80 * ONE, 250 * ONE),
+    "LINKUSDT": MarketProfile(13 * ONE, 1_500 * ONE),
+    "BTCUSDC": MarketProfile(90_000 * ONE, ONE // 4),
+    "ETHUSDC": MarketProfile(3_000 * ONE, 5 * ONE),
+    "BNBBTC": MarketProfile(ONE * 94 // 10_000, 15 * ONE),
+    "LTCBTC": MarketProfile(ONE * 9 // 10_000, 250 * ONE),
+    "SOLBTC": MarketProfile(ONE * 145 // 100_000, 150 * ONE),
+    "XRPBTC": MarketProfile(ONE * 22 // 1_000_000, 10_000 * ONE),
+    "XRPETH": MarketProfile(ONE * 67 // 100_000, 10_000 * ONE),
 }
 
 

@@ -372,9 +372,9 @@ def _build_venue(
     now_ns: int,
 ) -> Venue:
     """Return the venue as it was left, or a new one."""
+    rules_given = {name_of(symbol): rules_of(symbol) for symbol in settings.symbols}
     symbols = with_open_orders_max(
-        {name_of(symbol): rules_of(symbol) for symbol in settings.symbols},
-        settings.open_orders_max,
+        rules_given if live is None else live.symbols, settings.open_orders_max
     )
     profiles = {name_of(symbol): profile_of(symbol) for symbol in settings.symbols}
     _check_open_orders(store, symbols)

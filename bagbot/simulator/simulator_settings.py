@@ -37,7 +37,7 @@ class SimulatorSettings:
     a Parquet or CSV file of trades, the market of `data_symbol` is that record, from its beginning
     or from `market_start_ms` on; every other market is synthetic, and does what `conditions` say.
     With `live` every market is that of a real exchange, of which only prices are read. `symbols`
-    are names served by default and new ones. `speed` is market seconds per wall second. Balances
+    are known names and new ones. `speed` is market seconds per wall second. Balances
     and seed count on the first start with a store only.
 
     There is one account, called "main", with `api_key`, `api_secret` and `balances`, or there are

@@ -10,6 +10,7 @@ from bagbot.domain.errors import ConfigError
 from bagbot.simulator.live_market import LiveMarket, LiveSettings
 from bagbot.simulator.market import Quoting
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
+from bagbot.simulator.symbol_settings import SymbolSettings
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, until
 
 SYMBOL = "BTCUSDT"
@@ -27,12 +28,12 @@ async def real_exchange(**more):
 
 
 @asynccontextmanager
-async def paper_on(url, **more):
-    live = LiveSettings(exchange_id="binance", base_url=url, stale_s=STALE_S, poll_s=0.2, **more)
-    async with (
-        SimulatorServer(settings_of(live=live)) as server,
-        SigningClient(server.url) as client,
-    ):
+async def paper_on(url, *, by_polling=False, **more):
+    live = LiveSettings(
+        exchange_id="binance", base_url=url, stale_s=STALE_S, poll_s=0.2, by_polling=by_polling
+    )
+    settings = settings_of(live=live, **more)
+    async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
         yield client
 
 
@@ -140,6 +141,29 @@ async def test_what_cannot_be_followed_is_told_at_the_start():
             LiveSettings(exchange_id="binance", **wrong)
 
 
+async def test_orders_must_satisfy_the_real_filters():
+    sol = SymbolSettings(
+        base="SOL",
+        quote="USDT",
+        tick=Decimal("0.05"),
+        lot=Decimal("0.1"),
+        start_price=Decimal(150),
+        level_quantity=Decimal(20),
+        notional_min=Decimal(7),
+    )
+    async with (
+        real_exchange(symbols=[sol]) as (real_server, _),
+        paper_on(real_server.url, symbols=["SOLUSDT"]) as paper,
+    ):
+        (listed,) = (await paper.public("/api/v3/exchangeInfo")).body["symbols"]
+        filters = {row["filterType"]: row for row in listed["filters"]}
+        assert filters["PRICE_FILTER"]["tickSize"] == "0.05000000"
+        assert filters["LOT_SIZE"]["stepSize"] == "0.10000000"
+        assert filters["NOTIONAL"]["minNotional"] == "7.00000000"
+        assert (await paper.place(symbol="SOLUSDT", quantity="0.15")).status == 400
+        assert (await paper.place(symbol="SOLUSDT", quantity="0.1")).status == 200
+
+
 # The market alone, without a feed.
 
 
@@ -156,6 +180,18 @@ def test_a_market_is_halted_as_soon_as_either_kind_of_news_is_old():
         list(market.points(2_400))
         is_fresh = trades_ms == quotes_ms == 2_000
         assert market.quoting == (Quoting(touch=(99, 101)) if is_fresh else Quoting(is_halted=True))
+
+
+def test_what_traded_in_a_halt_moves_the_price_and_fills_nobody():
+    market = live_market()
+    market.heard_of_quotes(2_000)
+    market.trade(90, 7, 1_500, buyer_is_maker=True)
+    market.trade(80, 7, 1_501, buyer_is_maker=True)
+    market.heard_of_trades(1_600)
+    market.trade(85, 7, 1_601, buyer_is_maker=True)
+    points = [(point.price, point.quantity) for point in market.points(2_000)]
+    assert points == [(100, 0), (90, 7), (80, 0), (85, 7)]
+    assert not market.quoting.is_halted
 
 
 def test_trades_are_played_once_and_in_the_order_they_came():
