@@ -40,11 +40,11 @@ def recorded(rows, tmp_path, *, start_ms=START_MS, step_ms=15_000):
     return RecordedMarket(bars, RULES, start_ms=start_ms, step_ms=step_ms)
 
 
-def real_data():
-    """Return a real file of bars if one is there."""
+def real_data(name="binance_spot_btcusdt_1m_20251218_20260131.parquet"):
+    """Return a real file, by default one of bars, if it is there."""
     root = os.environ.get("BAGBOT_TEST_DATA")
     directory = Path(root) if root else Path(__file__).parents[4] / "shared" / "data"
-    path = directory / "binance_spot_btcusdt_1m_20251218_20260131.parquet"
+    path = directory / name
     return path if path.is_file() else None
 
 

@@ -1,10 +1,8 @@
 """A recorded tape as a market: its trades are played, and resting orders fill by them alone."""
 
 import asyncio
-import os
 import random
 from decimal import Decimal
-from pathlib import Path
 
 import polars
 import pytest
@@ -21,6 +19,7 @@ from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 from bagbot.simulator.trade_tape import TradeTape, load_trades
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, until
+from bagbot.tests.simulator.test_market import real_data
 
 SYMBOL = "BTCUSDT"
 RULES = DEFAULT_SYMBOLS[SYMBOL]
@@ -308,19 +307,15 @@ async def test_a_large_market_order_does_not_make_the_tape_fill_others(tmp_path)
         assert await executed(client, order["orderId"]) == Decimal("0.05")
 
 
-def real_trades():
-    root = os.environ.get("BAGBOT_TEST_DATA")
-    directory = Path(root) if root else Path(__file__).parents[4] / "shared" / "data"
-    path = directory / "binance_spot_xrpeth_trades_2019.parquet"
-    return path if path.is_file() else None
+REAL_TRADES = real_data("binance_spot_xrpeth_trades_2019.parquet")
 
 
-@pytest.mark.skipif(real_trades() is None, reason="the real trades are not here")
+@pytest.mark.skipif(REAL_TRADES is None, reason="the real trades are not here")
 async def test_a_real_tape_is_played_fast_and_fills_within_what_it_traded():
     balances = {"XRP": Decimal(10**6), "ETH": Decimal(1_000)}
     more = {"symbols": ["XRPETH"], "data_symbol": "XRPETH", "speed": 50_000, "balances": balances}
     async with (
-        SimulatorServer(settings(real_trades(), **more)) as server,
+        SimulatorServer(settings(REAL_TRADES, **more)) as server,
         SigningClient(server.url) as client,
     ):
         limit = {"symbol": "XRPETH", "type": "LIMIT", "timeInForce": "GTC", "quantity": "900"}
@@ -332,7 +327,7 @@ async def test_a_real_tape_is_played_fast_and_fills_within_what_it_traded():
         fills = (await client.admin("GET", "trades")).body
     traded = {}
     for time_ms, price, amount in polars.read_parquet(
-        real_trades(), columns=["timestamp", "price", "amount"]
+        REAL_TRADES, columns=["timestamp", "price", "amount"]
     ).iter_rows():
         traded.setdefault(time_ms, []).append((Decimal(f"{price:.8f}"), Decimal(amount)))
     filled = {}
