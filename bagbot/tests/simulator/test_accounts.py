@@ -235,7 +235,10 @@ KEYS = '[[account.key]]\napi_key = "k"\napi_secret = "s"\n'
         ("[[account]", "not a TOML file"),
         ("", r"the file needs at least one table \[\[...account\]\]"),
         ("account = 3", "needs at least one table"),
-        ("colour = 1\n[[account]]", "the file: unknown field colour; known: account, market, symbol"),
+        (
+            "colour = 1\n[[account]]",
+            "the file: unknown field colour; known: account, market, symbol",
+        ),
         ("[[account]]\nname = 3", "an account: name must be text"),
         ('[[account]]\nname = "a"', r"account 'a' needs at least one table \[\[...key\]\]"),
         ('[[account]]\nname = "a b"\n' + KEYS, "account name 'a b'"),

@@ -1,5 +1,6 @@
 """Paper trading on the prices of a real exchange, which here is a second exchange of our own."""
 
+import asyncio
 import itertools
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -84,6 +85,9 @@ async def test_prices_are_the_real_ones_and_the_account_is_not(by_polling):
         fills = (await paper.admin("GET", "trades")).body
         assert {fill["price"] for fill in fills if fill["is_maker"]} == {"60000.00000000"}
         assert (real_server.socket_count > 0) is not by_polling
+        public = (await paper.public("/api/v3/trades", symbol=SYMBOL)).body
+        seen = [(row["price"], row["qty"]) for row in public]
+        assert len(seen) == len(set(seen)) > 3, "a trade was taken twice"
         asked = {row["path"] for row in (await real.admin("GET", "requests")).body}
         assert not {path for path in asked if "order" in path or "account" in path}
 
@@ -119,6 +123,17 @@ async def test_without_news_the_market_is_halted_and_goes_on_when_they_come_agai
             assert found.body["status"] == "NEW"
     finally:
         await manager.__aexit__(None, None, None)
+
+
+async def test_a_quiet_market_is_not_taken_for_a_dead_feed(tmp_path):
+    path = tmp_path / "trades.csv"
+    path.write_text("time,price,quantity,is_buyer_maker\n1766016000000,90000,1,true\n")
+    async with (
+        real_exchange(trades=path) as (real_server, _),
+        paper_on(real_server.url) as paper,
+    ):
+        await asyncio.sleep(1.5 * STALE_S)
+        assert not await is_halted(paper)
 
 
 async def test_what_cannot_be_followed_is_told_at_the_start():

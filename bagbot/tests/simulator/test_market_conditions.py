@@ -38,13 +38,16 @@ def price_at(points, time_ms):
 
 def test_the_same_seed_and_conditions_give_the_same_points_however_they_are_asked_for():
     conditions = [
-        {"kind": "trend", "percent": "12.5", "after_s": 3, "for_s": 17},
+        {"kind": "trend", "percent": 90_000, "after_s": 3, "for_s": "17.1"},
         {"kind": "gap", "percent": "-3", "after_s": "7.3331"},
         {"kind": "spike", "percent": 2, "after_s": 9, "for_s": "5.5"},
         {"kind": "halt", "after_s": 15, "for_s": 2},
     ]
     whole = play(market_of(*conditions), 40)
-    assert play(market_of(*conditions), *range(1, 41)) == whole
+    for step_ms in (137, 1_000):
+        market = market_of(*conditions)
+        ends_ms = [*range(START_MS, START_MS + 40_000, step_ms), START_MS + 40_000]
+        assert [point for end_ms in ends_ms for point in market.points(end_ms)] == whole
     late = market_of()
     pieces = play(late, 2)
     for condition in conditions:
