@@ -24,6 +24,8 @@ PURE = (
     "exchange",
     "faults",
     "list_exchange",
+    "live_market",
+    "market",
     "market_views",
     "order_filters",
     "order_list_messages",

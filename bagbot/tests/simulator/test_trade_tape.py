@@ -264,8 +264,8 @@ async def executed(client, order_id):
 
 async def test_the_tape_is_what_is_streamed_and_fills_a_resting_order_bit_by_bit(tmp_path):
     rows = [(START_MS, 90_000.0, 1.0, False)]
-    rows += [(START_MS + 1_000 + 500 * n, 89_990.0, 0.4, True) for n in range(3)]
-    rows += [(START_MS + 2_500, 90_010.0, 0.7, False)]
+    rows += [(START_MS + 700 + 100 * n, 89_990.0, 0.4, True) for n in range(3)]
+    rows += [(START_MS + 1_000, 90_010.0, 0.7, False)]
     path = write_trades(tmp_path / "trades.csv", rows)
     async with SimulatorServer(settings(path)) as server, SigningClient(server.url) as client:
         limit = {"type": "LIMIT", "timeInForce": "GTC", "price": "89990", "quantity": "0.9"}
@@ -336,14 +336,14 @@ async def test_a_restart_fills_no_order_that_rests_at_the_last_price(tmp_path):
 @pytest.mark.skipif(REAL_TRADES is None, reason="the real trades are not here")
 async def test_a_real_tape_is_played_fast_and_fills_within_what_it_traded():
     balances = {"XRP": Decimal(10**6), "ETH": Decimal(1_000)}
-    more = {"symbols": ["XRPETH"], "data_symbol": "XRPETH", "speed": 50_000, "balances": balances}
+    more = {"symbols": ["XRPETH"], "data_symbol": "XRPETH", "speed": 100_000, "balances": balances}
     async with (
         SimulatorServer(settings(REAL_TRADES, **more)) as server,
         SigningClient(server.url) as client,
     ):
         limit = {"symbol": "XRPETH", "type": "LIMIT", "timeInForce": "GTC", "quantity": "900"}
-        for side, first, step in (("BUY", 14_128, -4), ("SELL", 14_132, 4)):
-            for index in range(50):
+        for side, first, step in (("BUY", 14_128, -10), ("SELL", 14_132, 10)):
+            for index in range(20):
                 price = f"{Decimal(first + step * index) / 10_000_000:f}"
                 await client.place(side=side, price=price, **limit)
         await until_over(client)
