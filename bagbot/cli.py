@@ -47,6 +47,38 @@ class Matcher(StrEnum):
     BARS = "bars"
 
 
+# What `bagbot exchange` is set up from.
+AccountsFile = Annotated[
+    Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
+]
+SymbolsFile = Annotated[Path | None, typer.Option(help="A TOML file of the symbols to serve.")]
+MarketFile = Annotated[
+    Path | None, typer.Option(help="A TOML file of what synthetic markets are to do.")
+]
+BarsFile = Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")]
+TradesFile = Annotated[Path | None, typer.Option(help="A Parquet or CSV file of trades to replay.")]
+LiveExchange = Annotated[
+    str | None, typer.Option(help="Follow a real exchange's prices: a CCXT id.")
+]
+LiveUrl = Annotated[
+    str | None, typer.Option(help="Another address that speaks Binance's protocol.")
+]
+LivePolling = Annotated[
+    bool, typer.Option("--live-polling", help="Ask for live prices, without streams.")
+]
+
+ExchangeKey = Annotated[
+    str, typer.Option(envvar="BAGBOT_EXCHANGE_API_KEY", help="The key clients must send.")
+]
+ExchangeSecret = Annotated[
+    str, typer.Option(envvar="BAGBOT_EXCHANGE_API_SECRET", help="The secret they sign with.")
+]
+Assumed = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE of docs/SIMULATOR.md, What was assumed; repeatable."),
+]
+
+
 def main() -> None:
     """Run the command line; what bagbot raises on purpose is told in one line, with exit code 1."""
     try:
@@ -89,18 +121,18 @@ def demo() -> None:
 
 @app.command()
 def exchange(
-    api_key: Annotated[
-        str, typer.Option(envvar="BAGBOT_EXCHANGE_API_KEY", help="The key clients must send.")
-    ] = "",
-    api_secret: Annotated[
-        str, typer.Option(envvar="BAGBOT_EXCHANGE_API_SECRET", help="The secret they sign with.")
-    ] = "",
-    accounts: Annotated[
-        Path | None, typer.Option(help="A TOML file of accounts instead of the one key.")
-    ] = None,
+    api_key: ExchangeKey = "",
+    api_secret: ExchangeSecret = "",
+    accounts: AccountsFile = None,
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
-    data: Annotated[Path | None, typer.Option(help="A Parquet file of bars to replay.")] = None,
-    symbol: Annotated[str, typer.Option(help="Whose bars these are.")] = "BTCUSDT",
+    symbols: SymbolsFile = None,
+    market: MarketFile = None,
+    data: BarsFile = None,
+    trades: TradesFile = None,
+    symbol: Annotated[str, typer.Option(help="Whose bars or trades these are.")] = "BTCUSDT",
+    live: LiveExchange = None,
+    live_url: LiveUrl = None,
+    live_polling: LivePolling = False,
     speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of the synthetic market.")] = 7,
     store: Annotated[Path | None, typer.Option(help="A folder to remember everything in.")] = None,
@@ -110,10 +142,7 @@ def exchange(
     stepped: Annotated[
         bool, typer.Option("--stepped", help="Bars wait for POST /admin/step.")
     ] = False,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE of docs/SIMULATOR.md, What was assumed; repeatable."),
-    ] = None,
+    assume: Assumed = None,
     until_stdin_ends: Annotated[
         bool, typer.Option("--until-stdin-ends", hidden=True, help="End with the parent process.")
     ] = False,
@@ -123,7 +152,11 @@ def exchange(
     from bagbot.live_view import configure_logging
     from bagbot.simulator.accounts import accounts_from
     from bagbot.simulator.assumptions import assumptions_from
+    from bagbot.simulator.live_market import LiveSettings
+    from bagbot.simulator.market_conditions import conditions_from
     from bagbot.simulator.server import SimulatorSettings
+    from bagbot.simulator.symbol_settings import symbols_from
+    from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 
     # Standard output is for the one line that says it is ready; under an engine, only what needs
     # attention is logged at all.
@@ -140,7 +173,13 @@ def exchange(
                 store=store,
                 matcher=matcher.value,
                 stepped=stepped,
+                symbols=tuple(DEFAULT_SYMBOLS) if symbols is None else symbols_from(symbols),
+                conditions=() if market is None else conditions_from(market),
                 data=data,
+                trades=trades,
+                live=None
+                if live is None
+                else LiveSettings(exchange_id=live, base_url=live_url, by_polling=live_polling),
                 data_symbol=symbol,
                 speed=speed,
                 seed=seed,

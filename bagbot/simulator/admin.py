@@ -7,13 +7,17 @@ from collections.abc import Mapping
 
 import msgspec
 
+from bagbot.domain.errors import ConfigError
 from bagbot.simulator.amounts import amount_from_text, amount_text
 from bagbot.simulator.bar_venue import BarVenue, MarketOverError
 from bagbot.simulator.fault_classes import catalogue, described
 from bagbot.simulator.faults import FaultError, FaultScript, fault_from
 from bagbot.simulator.late_requests import LateRequests
+from bagbot.simulator.live_market import LiveMarket
+from bagbot.simulator.market_conditions import Condition, condition_from
 from bagbot.simulator.orders import Execution, Order, OrderRefusedError
 from bagbot.simulator.request_log import RequestLog
+from bagbot.simulator.synthetic_market import SyntheticMarket
 from bagbot.simulator.venue import Venue
 from bagbot.simulator.venue_acts import ActError, VenueActs
 
@@ -66,6 +70,8 @@ class Admin:
                 return [fault.description() for fault in self._faults.pending()]
             case "GET", "/admin/faults/classes":
                 return catalogue()
+            case "GET", "/admin/market":
+                return {symbol: self._market(symbol) for symbol in self._venue.exchange.symbols}
         return self._change(method, path, query, body, now_ns)
 
     def _change(
@@ -79,6 +85,10 @@ class Admin:
                 return {}
             case "POST", "/admin/acts":
                 return [self._perform(each) for each in _objects(body, "act")]
+            case "POST", "/admin/market":
+                return self._add_conditions(body, now_ns)
+            case "DELETE", "/admin/market":
+                return self._clear_conditions()
             case "POST", "/admin/price":
                 return self._move_price(query, now_ns)
             case "POST", "/admin/transfer":
@@ -216,13 +226,59 @@ class Admin:
         held = self._venue.exchange.balances[account_id][asset]
         return {"asset": asset, "free": amount_text(held.free), "locked": amount_text(held.locked)}
 
-    def _move_price(self, query: Mapping[str, str], now_ns: int) -> object:
-        if isinstance(self._venue, BarVenue):
-            raise AdminError(409, "the recorded bars make the price")
-        symbol = query.get("symbol", "")
-        rules = self._venue.exchange.symbols.get(symbol)
-        if rules is None:
+    def _market(self, symbol: str) -> object:
+        venue = self._venue
+        source = venue.source(symbol)
+        market: dict[str, object] = {
+            "source": source.kind,
+            "price": amount_text(venue.last_price(symbol)),
+            "market_ms": venue.market_time_ms(symbol),
+            "is_halted": venue.quoting(symbol).is_halted,
+            "is_over": source.is_over,
+        }
+        if isinstance(source, SyntheticMarket):
+            market["conditions"] = [each.description() for each in source.conditions]
+        elif isinstance(source, LiveMarket):
+            # All that has happened up to here is known.
+            market["heard_ms"] = source.heard_ms
+        return market
+
+    def _add_conditions(self, body: bytes, now_ns: int) -> object:
+        """Tell markets what to do; nothing, when one condition cannot be read."""
+        market_ms = self._venue.clock.market_ms(now_ns)
+        added: list[Condition] = []
+        try:
+            for description in _objects(body, "condition"):
+                condition = condition_from(description, market_ms)
+                self._synthetic_market(condition.symbol)
+                added.append(condition)
+            return [self._synthetic_market(each.symbol).add(each).description() for each in added]
+        except ConfigError as error:
+            raise AdminError(400, str(error)) from error
+
+    def _clear_conditions(self) -> object:
+        for symbol in self._venue.exchange.symbols:
+            source = self._venue.synthetic_market(symbol)
+            if source is not None:
+                source.clear()
+        return {}
+
+    def _synthetic_market(self, symbol: str) -> SyntheticMarket:
+        """Return the symbol's market. Raises AdminError if it does not do what it is told."""
+        if symbol not in self._venue.exchange.symbols:
             raise AdminError(400, f"there is no symbol {symbol!r}")
+        source = self._venue.synthetic_market(symbol)
+        if source is None:
+            kind = self._venue.source(symbol).kind
+            raise AdminError(409, f"the market of {symbol} is not synthetic: it plays {kind}")
+        return source
+
+    def _move_price(self, query: Mapping[str, str], now_ns: int) -> object:
+        symbol = query.get("symbol", "")
+        source = self._synthetic_market(symbol)
+        if source.quoting.is_halted:
+            raise AdminError(409, f"the market of {symbol} is halted")
+        rules = self._venue.exchange.symbols[symbol]
         if not rules.is_trading:
             raise AdminError(409, "the symbol does not trade")
         try:
@@ -233,6 +289,18 @@ class Admin:
             raise AdminError(400, "price must be on the symbol's tick and inside its range")
         self._venue.move_price(symbol, price, now_ns)
         return {"symbol": symbol, "price": amount_text(price)}
+
+
+def _objects(body: bytes, name: str) -> list[dict[str, object]]:
+    """Return the JSON object, or the list of them, that was sent. Raises AdminError."""
+    try:
+        sent = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise AdminError(400, f"the body must be JSON: one {name} or a list of them") from error
+    objects = sent if isinstance(sent, list) else [sent]
+    if any(not isinstance(each, dict) for each in objects):
+        raise AdminError(400, f"a {name} is an object")
+    return objects
 
 
 def _order(order: Order) -> dict[str, object]:
@@ -271,15 +339,3 @@ def _execution(execution: Execution) -> dict[str, object]:
         "time_ns": execution.time_ns,
         "market_time_ms": execution.market_time_ms,
     }
-
-
-def _objects(body: bytes, name: str) -> list[dict[str, object]]:
-    """Return the JSON object, or the list of them, that was sent. Raises AdminError."""
-    try:
-        sent = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise AdminError(400, f"the body must be JSON: one {name} or a list of them") from error
-    objects = sent if isinstance(sent, list) else [sent]
-    if any(not isinstance(each, dict) for each in objects):
-        raise AdminError(400, f"a {name} is an object")
-    return objects

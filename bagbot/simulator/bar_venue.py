@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.exchange import Moment
-from bagbot.simulator.market import Point, RecordedBar, RecordedMarket
+from bagbot.simulator.market import Point
+from bagbot.simulator.recorded_market import RecordedBar, RecordedMarket
 from bagbot.simulator.store import Store
 from bagbot.simulator.symbols import SymbolRules
 from bagbot.simulator.venue import CandleEvent, MarketClock, Venue

@@ -63,6 +63,23 @@ class Plan(NamedTuple):
     missing: int = 0
     is_stopped_by_range: bool = False
 
+    @property
+    def quantity(self) -> int:
+        """What would trade."""
+        return sum(match.quantity for match in self.matches)
+
+    @property
+    def prevented(self) -> int:
+        """What the incoming order would lose instead of trading with its own account."""
+        return sum(match.taker_prevented for match in self.matches)
+
+    @property
+    def cost(self) -> int:
+        """What would be paid for it, in the quote asset."""
+        return sum(
+            quote_amount(price=match.price, quantity=match.quantity) for match in self.matches
+        )
+
 
 def hide(order: Order) -> None:
     """Show the next slice of an iceberg, or all of any other order."""

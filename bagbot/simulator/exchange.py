@@ -19,7 +19,7 @@ and meets one of its own account expires unfilled, and changes nothing.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,6 +123,7 @@ class Exchange:
         self._open_by_client_id: dict[tuple[int, str, str], Order] = {}
         self._open_counts: dict[tuple[int, str, bool], int] = {}
         self._stops = {symbol: StopBook() for symbol in self.symbols}
+        self.halted_symbols: set[str] = set()
         self._touched: deque[Order] = deque()
         self._changes = Changes()
 
@@ -187,7 +188,7 @@ class Exchange:
     def check_filters(self, command: PlaceOrder) -> None:
         """Raise OrderRefusedError if the order fails a filter, those that count included."""
         rules = self.symbols[command.symbol]
-        if not rules.is_trading:
+        if not rules.is_trading or command.symbol in self.halted_symbols:
             raise OrderRefusedError(Refusal.MARKET_CLOSED)
         check_filters(
             command,
@@ -271,6 +272,47 @@ class Exchange:
                     traded_price = min(max(traded_price, price_range[0]), price_range[1])
                 self._trade(Match(maker, traded_price, maker.shown), None, now)
 
+    def market_trades(
+        self, symbol: str, *, price: int, quantity: int, buyer_is_maker: bool, now: Moment
+    ) -> int:
+        """Let a trade of the tape meet who rests in its way; return what is left of it.
+
+        Who rests at `price` is filled only by the side that would have met him; who rests at a
+        better price, which the trade went through, by either. Each trades at his own price.
+        """
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        self._changes.books[symbol] = None
+        lot = self.symbols[symbol].lot
+        whole_lots = left = quantity // lot * lot
+        for taker_is_buy in (False, True):
+            is_met_at_price = taker_is_buy is not buyer_is_maker
+            while left:
+                maker = next(book.makers(taker_is_buy=taker_is_buy), None)
+                if maker is None:
+                    break
+                through = price - maker.price if taker_is_buy else maker.price - price
+                if through < 0 or (through == 0 and not is_met_at_price):
+                    break
+                taken = min(left, maker.shown)
+                self._trade(Match(maker, maker.price, taken), None, now)
+                left -= taken
+        return quantity - whole_lots + left
+
+    def set_halted(self, symbol: str, *, is_halted: bool) -> None:
+        """Close or open a symbol for new orders; the open ones can be cancelled all the same."""
+        if is_halted:
+            self.halted_symbols.add(symbol)
+        else:
+            self.halted_symbols.discard(symbol)
+
+    def others_touch(self, symbol: str) -> tuple[int | None, int | None]:
+        """Withdraw the market's quotes and return the best bid and ask that users have."""
+        book = self.books[symbol]
+        book.withdraw_quotes()
+        bid, ask = book.best_bid(), book.best_ask()
+        return bid and bid[0], ask and ask[0]
+
     def market_quotes(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]
     ) -> None:
@@ -343,7 +385,7 @@ class Exchange:
             _check_quote_liquidity(plan, self.symbols[command.symbol])
         if command.type is OrderType.LIMIT_MAKER and plan.matches:
             raise OrderRefusedError(Refusal.WOULD_TAKE)
-        if command.time_in_force is TimeInForce.FOK and _planned(plan) < command.quantity:
+        if command.time_in_force is TimeInForce.FOK and plan.quantity < command.quantity:
             plan = Plan([], command.quantity)
         return plan
 
@@ -371,7 +413,7 @@ class Exchange:
         self, command: PlaceOrder, plan: Plan, lock: int, now: Moment, *, list_id: int = -1
     ) -> Order:
         # An order by quote amount becomes the quantity that amount buys.
-        quantity = command.quantity or _planned(plan) + _prevented(plan) + plan.missing
+        quantity = command.quantity or plan.quantity + plan.prevented + plan.missing
         order = Order(
             order_id=self.next_order_id,
             account_id=command.account_id,
@@ -432,10 +474,10 @@ class Exchange:
         )
         if order.type is OrderType.LIMIT_MAKER and plan.matches:
             raise OrderRefusedError(Refusal.WOULD_TAKE)
-        if order.time_in_force is TimeInForce.FOK and _planned(plan) < order.quantity:
+        if order.time_in_force is TimeInForce.FOK and plan.quantity < order.quantity:
             return Plan([], order.quantity)
         if order.is_buy and limit is None:
-            more = _cost(plan.matches) - order.locked
+            more = plan.cost - order.locked
             if more > self._balance(order, rules.quote).free:
                 raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
             self._unlock(order, -more)
@@ -721,35 +763,23 @@ class Exchange:
         return self.balances[order.account_id][asset]
 
 
-def _planned(plan: Plan) -> int:
-    return sum(match.quantity for match in plan.matches)
-
-
-def _prevented(plan: Plan) -> int:
-    return sum(match.taker_prevented for match in plan.matches)
-
-
-def _cost(matches: Iterable[Match]) -> int:
-    return sum(quote_amount(price=match.price, quantity=match.quantity) for match in matches)
-
-
 def _count_key(order: Order) -> tuple[int, str, bool]:
     return order.account_id, order.symbol, order.type.is_stop
 
 
 def _amount_to_lock(command: PlaceOrder, plan: Plan, last_price: int) -> int:
     if not command.is_buy:
-        return command.quantity or _planned(plan)
+        return command.quantity or plan.quantity
     if command.type is not OrderType.MARKET:
         price = command.price or command.stop_price or last_price
         return quote_amount_ceiling(price=price, quantity=command.quantity)
-    return command.quote_quantity or _cost(plan.matches)
+    return command.quote_quantity or plan.cost
 
 
 def _check_quote_liquidity(plan: Plan, rules: SymbolRules) -> None:
     if not plan.matches:
         raise OrderRefusedError(Refusal.NO_LIQUIDITY)
-    if _planned(plan) + _prevented(plan) < rules.quantity_min:
+    if plan.quantity + plan.prevented < rules.quantity_min:
         raise OrderRefusedError(Refusal.LIQUIDITY_BELOW_LOT)
 
 

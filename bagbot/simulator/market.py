@@ -1,34 +1,23 @@
-"""Where prices come from: a seeded synthetic market, or recorded bars played as a path.
+"""Where prices come from: what the venue needs of any market, and what a market quotes.
 
-A source yields points in market time. At a point the market stands at one price and trades there;
-between two points it has passed every price in between. Randomness comes from a generator
-seeded here, so the same seed gives the same market.
+A source yields points in market time: at a point the market stands at one price and trades there.
+The kinds are synthetic_market (invented), recorded_market (bars), trade_tape (recorded trades) and
+live_market (the public feed of a real exchange).
 """
 
-import math
-import random
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Protocol
 
-import polars
-
-from bagbot.domain.errors import DataError
-from bagbot.simulator.amounts import ONE, nearest_multiple, quote_amount
+from bagbot.simulator.amounts import ONE, nearest_multiple
 from bagbot.simulator.candles import Candle
 from bagbot.simulator.symbols import SymbolRules
 
 QUOTE_LEVELS = 20
 """How many prices the market quotes on each side."""
 
-_MINUTE_MS = 60_000
-_HISTORY_CANDLES = 1_500
-# One standard deviation of a minute's return, and how strongly the price is drawn home per step.
-_MINUTE_DEVIATION = 0.0004
-_REVERSION = 0.0002
+MINUTE_MS = 60_000
+
 _BASE_QUOTE_SPACING_PPM = 50
 
 
@@ -43,14 +32,40 @@ class Point:
     price_range: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Quoting:
+    """How much the market quotes, and how far from its price.
+
+    `touch` is the best bid and ask where they are known; else they stand `spread_ticks` apart
+    around the price. A halted market quotes nothing, trades nothing and takes no new order.
+    """
+
+    depth_ppm: int = 1_000_000
+    spread_ticks: int = 2
+    touch: tuple[int, int] | None = None
+    is_halted: bool = False
+
+
+AS_USUAL = Quoting()
+
+
 class PriceSource(Protocol):
     """What the venue needs of a market."""
 
     base_ms: int
+    # What the market is made of, for people.
+    kind: str
+    # On a tape a resting order fills by the trades that reach it, and no more than they trade;
+    # elsewhere it fills as a whole when the price reaches it.
+    is_tape: bool
 
     @property
     def is_over(self) -> bool:
         """Whether there are no more points and the price stands still."""
+
+    @property
+    def quoting(self) -> Quoting:
+        """What the market quotes around the newest point."""
 
     def history(self) -> list[Candle]:
         """Return closed base candles from before the start."""
@@ -73,6 +88,19 @@ PROFILES = {
     "ETHUSDT": MarketProfile(3_000 * ONE, 5 * ONE),
     "ETHBTC": MarketProfile(ONE // 30, 5 * ONE),
     "BNBUSDT": MarketProfile(850 * ONE, 15 * ONE),
+    "SOLUSDT": MarketProfile(130 * ONE, 150 * ONE),
+    "XRPUSDT": MarketProfile(2 * ONE, 10_000 * ONE),
+    "DOGEUSDT": MarketProfile(ONE * 15 // 100, 130_000 * ONE),
+    "ADAUSDT": MarketProfile(ONE * 4 // 10, 50_000 * ONE),
+    "LTCUSDT": MarketProfile(80 * ONE, 250 * ONE),
+    "LINKUSDT": MarketProfile(13 * ONE, 1_500 * ONE),
+    "BTCUSDC": MarketProfile(90_000 * ONE, ONE // 4),
+    "ETHUSDC": MarketProfile(3_000 * ONE, 5 * ONE),
+    "BNBBTC": MarketProfile(ONE * 94 // 10_000, 15 * ONE),
+    "LTCBTC": MarketProfile(ONE * 9 // 10_000, 250 * ONE),
+    "SOLBTC": MarketProfile(ONE * 145 // 100_000, 150 * ONE),
+    "XRPBTC": MarketProfile(ONE * 22 // 1_000_000, 10_000 * ONE),
+    "XRPETH": MarketProfile(ONE * 67 // 100_000, 10_000 * ONE),
 }
 
 
@@ -81,28 +109,47 @@ def quotes_around(
     price_range: tuple[int, int] | None,
     rules: SymbolRules,
     profile: MarketProfile,
+    quoting: Quoting = AS_USUAL,
+    clear_of: tuple[int | None, int | None] = (None, None),
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return the market's bids and asks as (price, quantity), best first.
 
     No quote lies outside `price_range`: what would, is offered at its edge. The sides do not
-    cross, but meet where the range is a single price.
+    cross, but meet where the range is a single price. Nor do they cross `clear_of`, the best bid
+    and ask of others.
     """
+    if quoting.is_halted:
+        return [], []
     low, high = price_range if price_range is not None else (rules.tick, rules.price_max)
     spacing = max(
         rules.tick, nearest_multiple(price * _BASE_QUOTE_SPACING_PPM // 1_000_000, rules.tick)
     )
+    bid_price, ask_price = _touch(price, rules.tick, quoting)
+    others_bid, others_ask = clear_of
+    if others_ask is not None:
+        bid_price = min(bid_price, others_ask - rules.tick)
+    if others_bid is not None:
+        ask_price = max(ask_price, others_bid + rules.tick)
     # At an edge of the range one side stands on the price itself.
-    bid_price = max(price - rules.tick, low)
-    ask_price = min(price + rules.tick, high)
+    bid_price, ask_price = max(bid_price, low), min(ask_price, high)
+    level_lots = profile.level_quantity * quoting.depth_ppm // 1_000_000 // rules.lot
     bids: dict[int, int] = {}
     asks: dict[int, int] = {}
     for level in range(QUOTE_LEVELS):
-        quantity = profile.level_quantity * (level + 1)
+        quantity = max(level_lots, 1) * rules.lot * (level + 1)
         bid = max(bid_price - level * spacing, low)
         ask = min(ask_price + level * spacing, high)
         bids[bid] = bids.get(bid, 0) + quantity
         asks[ask] = asks.get(ask, 0) + quantity
     return list(bids.items()), list(asks.items())
+
+
+def _touch(price: int, tick: int, quoting: Quoting) -> tuple[int, int]:
+    """Return the best bid and ask."""
+    if quoting.touch is not None:
+        return quoting.touch
+    below_ticks = quoting.spread_ticks // 2
+    return price - below_ticks * tick, price + (quoting.spread_ticks - below_ticks) * tick
 
 
 def grid_ms(speed: float) -> int:
@@ -114,276 +161,3 @@ def grid_ms(speed: float) -> int:
         if candidate >= 200 * speed:
             return candidate
     return 15_000
-
-
-class SyntheticMarket:
-    """A random walk that is drawn back to where it began, on a fixed grid of market time."""
-
-    def __init__(
-        self,
-        rules: SymbolRules,
-        profile: MarketProfile,
-        *,
-        seed: int,
-        start_ms: int,
-        step_ms: int,
-        price: int | None = None,
-    ) -> None:
-        self.base_ms = _MINUTE_MS
-        self._rules = rules
-        self._profile = profile
-        self._random = random.Random(f"{seed}:{rules.symbol}")
-        self._start_ms = start_ms
-        self._step_ms = step_ms
-        self._next_ms = start_ms
-        self._price = price if price is not None else profile.start_price
-        self._history = self._walk_back(_HISTORY_CANDLES)
-
-    @property
-    def is_over(self) -> bool:
-        """Return False: the walk never ends."""
-        return False
-
-    def history(self) -> list[Candle]:
-        """Return the minutes before the start, invented as well."""
-        return self._history
-
-    def move_to(self, price: int) -> None:
-        """Go on from `price`."""
-        self._price = nearest_multiple(price, self._rules.tick)
-
-    def points(self, until_ms: int) -> Iterator[Point]:
-        """Yield the points not yet yielded, up to and including `until_ms`."""
-        deviation = _MINUTE_DEVIATION * math.sqrt(self._step_ms / _MINUTE_MS)
-        while self._next_ms <= until_ms:
-            time_ms = self._next_ms
-            self._next_ms += self._step_ms
-            pull = _REVERSION * math.log(self._profile.start_price / self._price)
-            self._price = self._moved(self._price, self._random.gauss(pull, deviation))
-            yield Point(
-                time_ms,
-                self._price,
-                self._some_quantity(self._step_ms),
-                self._random.random() < 0.5,
-                None,
-            )
-
-    def _moved(self, price: int, logarithm: float) -> int:
-        moved = nearest_multiple(int(price * math.exp(logarithm)), self._rules.tick)
-        return max(moved, 100 * self._rules.tick)
-
-    def _some_quantity(self, duration_ms: int) -> int:
-        scale = self._profile.level_quantity * duration_ms / 10_000
-        quantity = int(self._random.expovariate(1.0) * scale)
-        return max(quantity // self._rules.lot * self._rules.lot, self._rules.lot)
-
-    def _walk_back(self, count: int) -> list[Candle]:
-        candles: list[Candle] = []
-        close = self._price
-        first_open_ms = self._start_ms // _MINUTE_MS * _MINUTE_MS
-        for index in range(1, count + 1):
-            opened = self._moved(close, self._random.gauss(0, _MINUTE_DEVIATION))
-            reach = abs(self._random.gauss(0, _MINUTE_DEVIATION))
-            quantity = self._some_quantity(_MINUTE_MS)
-            cost = quote_amount(price=(opened + close) // 2, quantity=quantity)
-            candles.append(
-                Candle(
-                    open_ms=first_open_ms - index * _MINUTE_MS,
-                    open=opened,
-                    high=self._moved(max(opened, close), reach),
-                    low=self._moved(min(opened, close), -reach),
-                    close=close,
-                    volume=quantity,
-                    quote_volume=cost,
-                    trade_count=1,
-                    taker_buy_volume=quantity // 2,
-                    taker_buy_quote=cost // 2,
-                )
-            )
-            close = opened
-        return candles[::-1]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedBar:
-    """One bar of a file, on the symbol's tick. Amounts are in 1e-8."""
-
-    open_ms: int
-    open: int
-    high: int
-    low: int
-    close: int
-    volume: int
-
-
-def load_bars(path: Path, rules: SymbolRules) -> list[RecordedBar]:
-    """Return the bars of a Parquet file, prices rounded to the tick and inside the bar's range.
-
-    A file of several symbols has a column `symbol`; the rows of `rules.symbol` are taken.
-    Raises DataError.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        frame = polars.read_parquet(path)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-    frame = _checked(frame, path, rules.symbol)
-    prices = [
-        (polars.col(name) * ONE).round().cast(polars.Int64).alias(name)
-        for name in ("open", "high", "low", "close", "volume")
-    ]
-    rows = frame.select(polars.col("open_time").cast(polars.Int64), *prices).rows()
-    return [_on_tick(row, rules.tick) for row in rows]
-
-
-def _checked(frame: polars.DataFrame, path: Path, symbol: str) -> polars.DataFrame:
-    """Return the symbol's rows; raise DataError naming the first thing that is wrong."""
-    columns = ["open_time", "open", "high", "low", "close", "volume"]
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(f"{path}: column missing: {', '.join(missing)}")
-    if "symbol" in frame.columns:
-        frame = frame.filter(polars.col("symbol") == symbol)
-    wrong = [name for name in columns if not frame.schema[name].is_numeric()]
-    if wrong:
-        raise DataError(f"{path}: column is not numeric: {', '.join(wrong)}")
-    if frame.is_empty():
-        raise DataError(f"{path}: no bars of {symbol}")
-    numbers = frame.select(columns[1:]).cast(polars.Float64)
-    if numbers.select(polars.any_horizontal(polars.all().is_null().any())).item():
-        raise DataError(f"{path}: a value is missing")
-    if not numbers.select(polars.all_horizontal(polars.all().is_finite().all())).item():
-        raise DataError(f"{path}: a value is NaN or infinite")
-    faults = [
-        ("open_time does not rise strictly", polars.col("open_time").diff() <= 0),
-        ("low is above high", polars.col("low") > polars.col("high")),
-        ("a price is not positive", polars.col("low") <= 0),
-        ("volume is negative", polars.col("volume") < 0),
-        (
-            "open or close lies outside low and high",
-            (polars.max_horizontal("open", "close") > polars.col("high"))
-            | (polars.min_horizontal("open", "close") < polars.col("low")),
-        ),
-    ]
-    for message, condition in faults:
-        bad = frame.filter(condition)
-        if not bad.is_empty():
-            raise DataError(f"{path}: {message} at open_time {bad['open_time'][0]}")
-    return frame
-
-
-def _on_tick(row: tuple[int, ...], tick: int) -> RecordedBar:
-    """Return the bar on the tick: the range shrinks inwards, so that no fill can leave it."""
-    open_ms, opened, high, low, close, volume = row
-    low_on_tick, high_on_tick = -(-low // tick) * tick, high // tick * tick
-    if low_on_tick > high_on_tick:
-        # The whole bar lies between two ticks: there is no price inside it, the nearest must do.
-        low_on_tick = high_on_tick = max(nearest_multiple((low + high) // 2, tick), tick)
-    return RecordedBar(
-        open_ms,
-        min(max(nearest_multiple(opened, tick), low_on_tick), high_on_tick),
-        high_on_tick,
-        low_on_tick,
-        min(max(nearest_multiple(close, tick), low_on_tick), high_on_tick),
-        volume,
-    )
-
-
-class RecordedMarket:
-    """Recorded bars, each played as a path from open to close through its low and its high.
-
-    A rising bar is taken to fall first, a falling one to rise first. When the bars are over the
-    price stands still at the last close.
-    """
-
-    def __init__(
-        self, bars: list[RecordedBar], rules: SymbolRules, *, start_ms: int, step_ms: int
-    ) -> None:
-        self._bars = bars
-        self._rules = rules
-        self._step_ms = step_ms
-        gaps = [later.open_ms - bar.open_ms for bar, later in pairwise(bars)]
-        self.base_ms = min(gaps, default=_MINUTE_MS)
-        self._next_bar = self._index_at(start_ms)
-        self._history_end = self._next_bar
-        self._pending: list[Point] = []
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether the last point has been yielded."""
-        return self._next_bar == len(self._bars) and not self._pending
-
-    def history(self) -> list[Candle]:
-        """Return the bars before the one that is played first, as candles."""
-        first = max(0, self._history_end - 20_000)
-        return [_candle(bar) for bar in self._bars[first : self._history_end]]
-
-    def points(self, until_ms: int) -> Iterator[Point]:
-        """Yield the points not yet yielded, up to and including `until_ms`."""
-        while True:
-            if not self._pending:
-                if self._next_bar == len(self._bars):
-                    return
-                if self._bars[self._next_bar].open_ms > until_ms:
-                    return
-                self._pending = self._path(self._bars[self._next_bar])[::-1]
-                self._next_bar += 1
-            if self._pending[-1].time_ms > until_ms:
-                return
-            yield self._pending.pop()
-
-    def _index_at(self, time_ms: int) -> int:
-        """Return the index of the newest bar that has opened by `time_ms`, at least the first."""
-        return max(bisect_right(self._bars, time_ms, key=lambda bar: bar.open_ms) - 1, 0)
-
-    def _path(self, bar: RecordedBar) -> list[Point]:
-        """Return the bar's points: its four prices, and prices in between on the grid."""
-        third = self.base_ms // 3
-        extremes = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
-        corners = [
-            (0, bar.open),
-            (third, extremes[0]),
-            (2 * third, extremes[1]),
-            (self.base_ms - 1, bar.close),
-        ]
-        steps = list(corners)
-        if self._step_ms < third:
-            for (from_ms, from_price), (to_ms, to_price) in pairwise(corners):
-                for time_ms in range(from_ms + self._step_ms, to_ms, self._step_ms):
-                    way = (to_price - from_price) * (time_ms - from_ms) // (to_ms - from_ms)
-                    steps.append((time_ms, nearest_multiple(from_price + way, self._rules.tick)))
-            steps.sort()
-        lot = self._rules.lot
-        share = bar.volume // len(steps) // lot * lot
-        last_share = bar.volume - share * (len(steps) - 1)
-        points = []
-        previous = bar.open
-        for index, (time_ms, price) in enumerate(steps):
-            points.append(
-                Point(
-                    bar.open_ms + time_ms,
-                    price,
-                    share if index < len(steps) - 1 else last_share,
-                    price < previous,
-                    (bar.low, bar.high),
-                )
-            )
-            previous = price
-        return points
-
-
-def _candle(bar: RecordedBar) -> Candle:
-    cost = quote_amount(price=(bar.open + bar.close) // 2, quantity=bar.volume)
-    return Candle(
-        bar.open_ms,
-        bar.open,
-        bar.high,
-        bar.low,
-        bar.close,
-        volume=bar.volume,
-        quote_volume=cost,
-        trade_count=1,
-        taker_buy_volume=bar.volume // 2,
-        taker_buy_quote=cost // 2,
-    )

@@ -9,9 +9,9 @@ import asyncio
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 import structlog
@@ -30,13 +30,14 @@ from bagbot.simulator.faults import FaultScript
 from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
 from bagbot.simulator.intake import Intake, json_response
 from bagbot.simulator.list_exchange import ListExchange
-from bagbot.simulator.market import (
-    PriceSource,
-    RecordedBar,
-    RecordedMarket,
-    SyntheticMarket,
-    grid_ms,
-    load_bars,
+from bagbot.simulator.market_sources import (
+    BARS_PREFIX,
+    Record,
+    first_ms,
+    live_feed,
+    market_name,
+    read_record,
+    sources,
 )
 from bagbot.simulator.market_streams import StreamHub
 from bagbot.simulator.orders import OrderEvent, TradePrint
@@ -64,6 +65,9 @@ from bagbot.simulator.venue import (
 from bagbot.simulator.venue_acts import VenueActs
 from bagbot.simulator.wire_clock import WireClock
 
+if TYPE_CHECKING:
+    from bagbot.simulator.live_feed import LiveFeed
+
 __all__ = ["SimulatorServer", "SimulatorSettings"]
 
 logger = structlog.get_logger(__name__)
@@ -77,8 +81,6 @@ _TICK_NS = 1_000_000_000
 _FAST_TICK_NS = 90_000_000
 _SHUTDOWN_S = 1.0
 _BAD_KEY_CODES = (-2014, -2015)
-# How a store says that its market is played bar by bar.
-BARS_PREFIX = "bars:"
 
 
 class SimulatorServer:
@@ -100,7 +102,8 @@ class SimulatorServer:
         self._faults = FaultScript(self._chance_of, self._clock.true_s)
         self._stopped = asyncio.Event()
         self._runner: web.ServerRunner | None = None
-        self._market_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._live: LiveFeed | None = None
         self._port = 0
 
     async def __aenter__(self) -> Self:
@@ -142,30 +145,29 @@ class SimulatorServer:
         for a port in use.
         """
         settings = self.settings
-        bars: list[RecordedBar] | None = None
-        if settings.data is not None:
-            rules = next(
-                rules_of(symbol)
-                for symbol in settings.symbols
-                if name_of(symbol) == settings.data_symbol
-            )
-            bars = await asyncio.to_thread(load_bars, settings.data, rules)
+        record = await read_record(settings)
+        self._live = live_feed(settings, self._clock)
         store = Store(settings.store)
         try:
-            await self._open(store, bars)
+            if self._live is not None:
+                await self._live.open()
+            await self._open(store, record)
         except BaseException:
             store.close()
+            await self._leave_live()
             raise
         self._stopped.clear()
-        if self._plays_by_itself:
-            self._market_task = asyncio.create_task(self._run_market(), name="simulator market")
+        works = [self._play_market] if self._plays_by_itself else []
+        if self._live is not None:
+            works.append(self._live.run)
+        self._tasks = [asyncio.create_task(self._until_failure(work)) for work in works]
         logger.info("simulator listening", url=self.url, speed=settings.speed)
 
-    async def _open(self, store: Store, bars: list[RecordedBar] | None) -> None:
+    async def _open(self, store: Store, record: Record | None) -> None:
         """Build the exchange on what the store knows, and listen."""
         settings = self.settings
         self._store = store
-        self._venue = _build_venue(settings, store, bars, self._clock())
+        self._venue = _build_venue(settings, store, record, self._live, self._clock())
         account_ids = self._venue.account_ids
         self._api = SpotApi(
             self._venue,
@@ -219,17 +221,18 @@ class SimulatorServer:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        failure = None
-        if self._market_task is not None:
-            self._market_task.cancel()
-            (failure,) = await asyncio.gather(self._market_task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._leave_live()
         await self._socket_server.close()
         await runner.cleanup()
         self._store.close()
         self._stopped.set()
         logger.info("simulator stopped")
-        if isinstance(failure, Exception):
-            raise failure
+        for failure in ends:
+            if isinstance(failure, Exception):
+                raise failure
 
     async def wait_stopped(self) -> None:
         """Return when `stop` was called or the market has failed."""
@@ -247,16 +250,24 @@ class SimulatorServer:
 
     # The market.
 
-    async def _run_market(self) -> None:
-        """Play the market in small steps. If that fails, `run_until_stopped` ends and raises it."""
+    async def _until_failure(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do the work; if it fails, `run_until_stopped` ends and raises what it failed with."""
         try:
-            while True:
-                is_up_to_date = self.play()
-                await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
+            await work()
         except Exception:
             logger.exception("the market has failed, the simulator is of no use any more")
             self._stopped.set()
             raise
+
+    async def _leave_live(self) -> None:
+        if self._live is not None:
+            await self._live.close()
+
+    async def _play_market(self) -> None:
+        """Play the market in small steps."""
+        while True:
+            is_up_to_date = self.play()
+            await asyncio.sleep(_STEP_S if is_up_to_date else _CATCH_UP_S)
 
     def play(self) -> bool:
         """Play the market up to now; return False if there is more to catch up on.
@@ -276,7 +287,7 @@ class SimulatorServer:
             self._hub.tick(now_ns)
         if self._venue.is_market_over and not self._is_over_logged:
             self._is_over_logged = True
-            logger.warning("recorded bars are over, the price stands still")
+            logger.warning("the record is over, the price stands still")
         return is_up_to_date
 
     def _publish(self) -> None:
@@ -427,55 +438,46 @@ def _is_due(next_ns: int, now_ns: int, period_ns: int) -> bool:
 
 
 def _build_venue(
-    settings: SimulatorSettings, store: Store, bars: list[RecordedBar] | None, now_ns: int
+    settings: SimulatorSettings,
+    store: Store,
+    record: Record | None,
+    live: "LiveFeed | None",
+    now_ns: int,
 ) -> Venue:
     """Return the venue as it was left, or a new one."""
+    rules_given = {name_of(symbol): rules_of(symbol) for symbol in settings.symbols}
     symbols = with_open_orders_max(
-        {name_of(symbol): rules_of(symbol) for symbol in settings.symbols},
-        settings.open_orders_max,
+        rules_given if live is None else live.symbols, settings.open_orders_max
     )
     profiles = {name_of(symbol): profile_of(symbol) for symbol in settings.symbols}
     _check_open_orders(store, symbols)
     state = store.state()
     is_bars = settings.matcher == "bars"
-    market_name = "" if settings.data is None else settings.data.name
-    if is_bars:
-        market_name = f"{BARS_PREFIX}{market_name}"
+    name = market_name(settings)
     if state is not None:
         # A book may get more markets than its store knows; bars are of one market, for good.
         was_bars = state.market_name.startswith(BARS_PREFIX)
         if was_bars != is_bars or (is_bars and state.prices.keys() != {settings.data_symbol}):
             raise ConfigError("the store is of an exchange with other markets: take another one")
-    if state is not None and state.market_name == market_name:
+    record_ms = first_ms(record)
+    if live is not None:
+        market_start_ms = now_ns // 1_000_000
+    elif state is not None and state.market_name == name:
         market_start_ms = state.market_time_ms
     elif settings.market_start_ms is not None:
         market_start_ms = settings.market_start_ms
     else:
-        market_start_ms = bars[0].open_ms if bars is not None else now_ns // 1_000_000
+        market_start_ms = record_ms if record_ms is not None else now_ns // 1_000_000
     accounts = {
         account.name: {
             asset: amount_from_decimal(amount) for asset, amount in account.balances.items()
         }
         for account in settings.all_accounts
     }
-    if settings.matcher == "bars" and bars is not None:
+    if is_bars and isinstance(record, list):
         rules = symbols[settings.data_symbol]
-        series = BarSeries(bars, rules, start_ms=market_start_ms)
+        series = BarSeries(record, rules, start_ms=market_start_ms)
         return _build_bar_venue(settings, store, series, rules, accounts, now_ns)
-    sources: dict[str, PriceSource] = {}
-    step_ms = grid_ms(settings.speed)
-    for symbol, rules in symbols.items():
-        if bars is not None and symbol == settings.data_symbol:
-            sources[symbol] = RecordedMarket(bars, rules, start_ms=market_start_ms, step_ms=step_ms)
-        else:
-            sources[symbol] = SyntheticMarket(
-                rules,
-                profiles[symbol],
-                seed=settings.seed,
-                start_ms=market_start_ms,
-                step_ms=step_ms,
-                price=None if state is None else state.prices.get(symbol),
-            )
     return Venue(
         ListExchange(
             symbols,
@@ -483,14 +485,22 @@ def _build_venue(
             taker_fee_ppm=settings.taker_fee_ppm,
             assumptions=settings.assumptions,
         ),
-        sources,
+        sources(
+            settings,
+            symbols,
+            profiles,
+            record=record,
+            live=live,
+            prices={} if state is None else state.prices,
+            start_ms=market_start_ms,
+        ),
         store,
         profiles=profiles,
         clock=MarketClock(
             wire_start_ns=now_ns, market_start_ms=market_start_ms, speed=settings.speed
         ),
         accounts=accounts,
-        market_name=market_name,
+        market_name=name,
     )
 
 
@@ -512,7 +522,6 @@ def _build_bar_venue(
     now_ns: int,
 ) -> BarVenue:
     """Return the venue that plays `series` bar by bar."""
-    assert settings.data is not None
     share_ppm = settings.volume_share_ppm
     costs = fills.Costs(
         maker_fee_ppm=settings.maker_fee_ppm,
@@ -532,7 +541,7 @@ def _build_bar_venue(
         store,
         clock=clock,
         accounts=accounts,
-        market_name=f"{BARS_PREFIX}{settings.data.name}",
+        market_name=market_name(settings),
     )
 
 

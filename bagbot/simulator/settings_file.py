@@ -9,7 +9,7 @@ from bagbot.domain.errors import ConfigError
 
 Table = Mapping[str, object]
 
-_TOP_FIELDS = {"account", "assume", "symbol", "symbols"}
+_TOP_FIELDS = {"account", "assume", "market", "symbol", "symbols"}
 
 
 def read_document(path: Path) -> Table:

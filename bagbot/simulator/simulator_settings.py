@@ -14,6 +14,8 @@ from bagbot.simulator.accounts import (
     default_balances,
 )
 from bagbot.simulator.assumptions import Assumptions
+from bagbot.simulator.live_market import LiveSettings
+from bagbot.simulator.market_conditions import Condition
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.symbol_settings import Symbol, check_symbols, name_of
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
@@ -53,10 +55,12 @@ class SocketSettings:
 class SimulatorSettings:
     """How the simulator is set up.
 
-    Without `store` nothing outlives the process. With `data`, a Parquet file of bars, the
-    market of `data_symbol` is that record, from its first bar or from `market_start_ms` on; every
-    other market is synthetic. `symbols` are names served by default and new ones. `speed` is
-    market seconds per wall second. Balances and seed count on the first start with a store only.
+    Without `store` nothing outlives the process. With `data`, a Parquet file of bars, or `trades`,
+    a Parquet or CSV file of trades, the market of `data_symbol` is that record, from its beginning
+    or from `market_start_ms` on; every other market is synthetic, and does what `conditions` say.
+    With `live` every market is that of a real exchange, of which only prices are read. `symbols`
+    are known names and new ones. `speed` is market seconds per wall second. Balances
+    and seed count on the first start with a store only.
 
     There is one account, called "main", with `api_key`, `api_secret` and `balances`, or there are
     those in `accounts`; the first of them is the one admin requests are about by default.
@@ -72,10 +76,14 @@ class SimulatorSettings:
     port: int = 0
     store: Path | None = None
     data: Path | None = None
+    trades: Path | None = None
+    live: LiveSettings | None = None
     data_symbol: str = "BTCUSDT"
     market_start_ms: int | None = None
     speed: float = 1.0
     seed: int = 7
+    # Their times count from the start of the market.
+    conditions: Sequence[Condition] = ()
     balances: Mapping[str, Decimal] = field(default_factory=default_balances)
     accounts: Sequence[AccountSettings] = ()
     symbols: Sequence[Symbol] = tuple(DEFAULT_SYMBOLS)
@@ -96,11 +104,17 @@ class SimulatorSettings:
         """Raise ConfigError for what cannot work."""
         check_symbols(self.symbols)
         names = [name_of(symbol) for symbol in self.symbols]
-        is_default = self.data is None and self.data_symbol in DEFAULT_SYMBOLS
+        sources = [self.data, self.trades, self.live]
+        if sources.count(None) < 2:
+            raise ConfigError("give one of data, trades and live")
+        is_default = sources.count(None) == 3 or self.live is not None
+        is_default &= self.data_symbol in DEFAULT_SYMBOLS
         if self.data_symbol not in names and not is_default:
             raise ConfigError(f"data_symbol must be one of {', '.join(names)}")
         if not 0 < self.speed < math.inf:
             raise ConfigError("speed must be a number above zero")
+        if self.live is not None and self.speed != 1:
+            raise ConfigError("a live market runs at speed 1")
         if self.accounts and (self.api_key or self.api_secret):
             raise ConfigError("give either accounts or one api_key, not both")
         check_accounts(self.all_accounts)

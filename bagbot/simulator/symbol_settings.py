@@ -1,4 +1,4 @@
-"""Symbols as they are set up: those served by default, and new ones, in code or in a TOML file."""
+"""Symbols as they are set up: known ones, and new ones, in code or in a TOML file."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from bagbot.simulator.settings_file import (
     read_tables,
     read_text,
 )
-from bagbot.simulator.symbols import DEFAULT_SYMBOLS, SymbolRules
+from bagbot.simulator.symbols import DEFAULT_SYMBOLS, KNOWN_SYMBOLS, SymbolRules
 
 _ASSET = re.compile(r"[A-Z0-9]{1,20}")
 _TICKS_MIN = 1_000
@@ -92,7 +92,7 @@ class SymbolSettings:
 
 
 Symbol = str | SymbolSettings
-"""A symbol served by default, by its name, or a new one."""
+"""A known symbol, by its name, or a new one."""
 
 
 def name_of(symbol: Symbol) -> str:
@@ -102,7 +102,7 @@ def name_of(symbol: Symbol) -> str:
 
 def rules_of(symbol: Symbol) -> SymbolRules:
     """Return what an order on a symbol must satisfy."""
-    return DEFAULT_SYMBOLS[symbol] if isinstance(symbol, str) else symbol.rules()
+    return KNOWN_SYMBOLS[symbol] if isinstance(symbol, str) else symbol.rules()
 
 
 def profile_of(symbol: Symbol) -> MarketProfile:
@@ -115,9 +115,9 @@ def check_symbols(symbols: Sequence[Symbol]) -> None:
     if not symbols:
         raise ConfigError("there must be at least one symbol")
     for symbol in symbols:
-        if isinstance(symbol, str) and symbol not in DEFAULT_SYMBOLS:
-            served = ", ".join(DEFAULT_SYMBOLS)
-            raise ConfigError(f"symbol {symbol!r} is not one of {served}; describe it in full")
+        if isinstance(symbol, str) and symbol not in KNOWN_SYMBOLS:
+            known = ", ".join(KNOWN_SYMBOLS)
+            raise ConfigError(f"symbol {symbol!r} is not one of {known}; describe it in full")
     names = [name_of(symbol) for symbol in symbols]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -125,9 +125,9 @@ def check_symbols(symbols: Sequence[Symbol]) -> None:
 
 
 def symbols_from(path: Path) -> list[Symbol]:
-    """Return the symbols that a settings file names; all that are served when it names none.
+    """Return the symbols that a settings file names; those served by default if it names none.
 
-    `symbols` is a list of names served by default. A table `[[symbol]]` describes a new one:
+    `symbols` is a list of known names. A table `[[symbol]]` describes a new one:
     `base`, `quote`, `tick`, `lot`, `start_price`, `level_quantity`, and perhaps `notional_min`.
     Raises ConfigError.
     """

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bagbot.simulator.amounts import ONE
+from bagbot.simulator.amounts import ONE, amount_from_text
 
 SYMBOL_STATUSES = ("TRADING", "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY")
 """Whether a symbol trades: only in the first are orders taken and matched.
@@ -105,6 +105,49 @@ DEFAULT_SYMBOLS: Mapping[str, SymbolRules] = {
         ),
     )
 }
+
+
+# Base, quote, tick, highest price, lot, largest order, largest market order, smallest notional.
+_MORE = """
+    SOL  USDT  0.01      10000     0.01     90000     52005     5
+    XRP  USDT  0.0001    10000     1        9222449   9222449   5
+    DOGE USDT  0.0001    1000      1        9000000   9000000   5
+    ADA  USDT  0.001     1000      0.1      900000    900000    5
+    LTC  USDT  0.1       100000    0.001    90000     25570     5
+    LINK USDT  0.01      10000     0.01     90000     90000     5
+    BTC  USDC  0.01      1000000   0.00001  9000      91        5
+    ETH  USDC  0.01      100000    0.0001   90000     951       5
+    BNB  BTC   0.000001  100000    0.001    100000    6231      0.0001
+    LTC  BTC   0.000001  100000    0.001    100000    6790      0.0001
+    SOL  BTC   0.0000001 1000      0.01     90000000  8902      0.0001
+    XRP  BTC   0.00000001 1000     1        90000000  1159062   0.0001
+    XRP  ETH   0.0000001 1000      1        90000000  520334    0.005
+"""
+
+
+def _known() -> dict[str, SymbolRules]:
+    known = dict(DEFAULT_SYMBOLS)
+    for row in _MORE.split("\n"):
+        if row.strip():
+            base, quote, *texts = row.split()
+            amounts = [amount_from_text(text) for text in texts]
+            tick, price_max, lot, quantity_max, market_quantity_max, notional_min = amounts
+            known[base + quote] = SymbolRules(
+                symbol=base + quote,
+                base=base,
+                quote=quote,
+                tick=tick,
+                price_max=price_max,
+                lot=lot,
+                quantity_max=quantity_max,
+                market_quantity_max=market_quantity_max,
+                notional_min=notional_min,
+            )
+    return known
+
+
+# Those served by default, and those served when they are asked for by name.
+KNOWN_SYMBOLS: Mapping[str, SymbolRules] = _known()
 
 
 def with_open_orders_max(

@@ -14,11 +14,13 @@ from bagbot.simulator.candles import Candle, CandleSeries
 from bagbot.simulator.exchange import Moment, Placement
 from bagbot.simulator.list_exchange import ListExchange, ListPlacement
 from bagbot.simulator.market import (
+    AS_USUAL,
     PROFILES,
     QUOTE_LEVELS,
     MarketProfile,
     Point,
     PriceSource,
+    Quoting,
     quotes_around,
 )
 from bagbot.simulator.order_lists import PlaceOrderList
@@ -34,6 +36,7 @@ from bagbot.simulator.orders import (
 )
 from bagbot.simulator.store import Store, VenueState
 from bagbot.simulator.symbols import SymbolRules
+from bagbot.simulator.synthetic_market import SyntheticMarket
 
 _CANDLES_MAX = 20_000
 _TAPE_MAX = 10_000
@@ -98,6 +101,7 @@ class _Market:
     candles: CandleSeries
     price: int
     price_range: tuple[int, int] | None = None
+    quoting: Quoting = AS_USUAL
     time_ms: int = 0
     tape: deque[TradePrint] = field(default_factory=lambda: deque(maxlen=_TAPE_MAX))
     update_id: int = 0
@@ -232,12 +236,12 @@ class Venue:
         return is_up_to_date
 
     def move_price(self, symbol: str, price: int, time_ns: int) -> None:
-        """Put a market at `price` at once."""
+        """Put a synthetic market at `price` at once; it goes on from there."""
         market = self._markets[symbol]
+        source = self.synthetic_market(symbol)
+        assert source is not None, "only a synthetic market can be moved"
+        source.move_to(price)
         market.price = price
-        if market.price_range is not None:
-            low, high = market.price_range
-            market.price_range = (min(low, price), max(high, price))
         self._move(market, time_ns)
         self._print(market, market.rules.lot, time_ns, buyer_is_maker=False)
         self._release_due_orders(market, time_ns)
@@ -301,6 +305,19 @@ class Venue:
     def bar_in_play(self) -> dict[str, object] | None:
         """Return where a market that is played bar by bar stands, None for any other."""
         return None
+
+    def source(self, symbol: str) -> PriceSource:
+        """Return where the symbol's prices come from."""
+        return self._markets[symbol].source
+
+    def synthetic_market(self, symbol: str) -> SyntheticMarket | None:
+        """Return the symbol's market if it is one that does what it is told."""
+        source = self._markets[symbol].source
+        return source if isinstance(source, SyntheticMarket) else None
+
+    def quoting(self, symbol: str) -> Quoting:
+        """Return what the symbol's market quotes around its price."""
+        return self._markets[symbol].quoting
 
     def market_time_ms(self, symbol: str) -> int:
         """Return the market time of the symbol's newest point: what a trade now is stamped with."""
@@ -418,10 +435,7 @@ class Venue:
         for point in market.source.points(market_ms):
             self._roll(market, point.time_ms)
             self._stand_at(market, point)
-            self.exchange.market_moves(
-                market.rules.symbol, point.price, point.price_range, self._moment(market, time_ns)
-            )
-            self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
+            self._trade_at(market, point, time_ns)
             if self.exchange.has_due_orders:
                 # They need somebody to trade with, and the market has withdrawn its quotes.
                 self._requote(market)
@@ -431,7 +445,7 @@ class Venue:
             count += 1
             if count == _POINTS_PER_STEP_MAX:
                 break
-        if count:
+        if count or market.source.quoting != market.quoting:
             self._requote(market)
         is_up_to_date = count < _POINTS_PER_STEP_MAX
         if is_up_to_date:
@@ -454,11 +468,35 @@ class Venue:
         market.price_range = point.price_range
         market.time_ms = point.time_ms
 
+    def _trade_at(self, market: _Market, point: Point, time_ns: int) -> None:
+        """Let resting orders trade as the point says, and print what the market trades itself."""
+        moment = self._moment(market, time_ns)
+        symbol = market.rules.symbol
+        left = point.quantity
+        if not market.source.is_tape:
+            self.exchange.market_moves(symbol, point.price, point.price_range, moment)
+        elif left:
+            left = self.exchange.market_trades(
+                symbol,
+                price=point.price,
+                quantity=left,
+                buyer_is_maker=point.buyer_is_maker,
+                now=moment,
+            )
+        self._print(
+            market,
+            left,
+            time_ns,
+            buyer_is_maker=point.buyer_is_maker,
+            volume=point.quantity,
+        )
+
     def _move(self, market: _Market, time_ns: int) -> None:
         """Let the market trade with who is in its way at its price, and quote anew."""
-        self.exchange.market_moves(
-            market.rules.symbol, market.price, market.price_range, self._moment(market, time_ns)
-        )
+        if not market.source.is_tape:
+            self.exchange.market_moves(
+                market.rules.symbol, market.price, market.price_range, self._moment(market, time_ns)
+            )
         self._requote(market)
         self._release_due_orders(market, time_ns)
 
@@ -472,30 +510,51 @@ class Venue:
         self.exchange.release_due_orders(self._moment(market, time_ns))
 
     def _requote(self, market: _Market) -> None:
-        bids, asks = quotes_around(market.price, market.price_range, market.rules, market.profile)
-        self.exchange.market_quotes(market.rules.symbol, bids, asks)
+        symbol = market.rules.symbol
+        market.quoting = market.source.quoting
+        self.exchange.set_halted(symbol, is_halted=market.quoting.is_halted)
+        bids, asks = quotes_around(
+            market.price,
+            market.price_range,
+            market.rules,
+            market.profile,
+            market.quoting,
+            # On a tape the price may stand beyond an order that it has filled only in part.
+            self.exchange.others_touch(symbol) if market.source.is_tape else (None, None),
+        )
+        self.exchange.market_quotes(symbol, bids, asks)
 
     def _roll(self, market: _Market, market_ms: int) -> None:
         candle = market.candles.roll(market_ms)
         if candle is not None:
             self._closed.append(CandleEvent(market.rules.symbol, candle))
 
-    def _print(self, market: _Market, quantity: int, time_ns: int, *, buyer_is_maker: bool) -> None:
-        trade_id = -1
+    def _print(
+        self,
+        market: _Market,
+        quantity: int,
+        time_ns: int,
+        *,
+        buyer_is_maker: bool,
+        volume: int | None = None,
+    ) -> None:
+        """Print a trade of the market's own, and count `volume`, by default as much, as traded."""
+        symbol = market.rules.symbol
         if quantity > 0:
-            trade_id = self.exchange.market_prints(
-                market.rules.symbol,
+            self.exchange.market_prints(
+                symbol,
                 price=market.price,
                 quantity=quantity,
                 buyer_is_maker=buyer_is_maker,
                 time_ns=time_ns,
-            ).trade_id
+            )
+        volume = quantity if volume is None else volume
         market.candles.add(
             market.time_ms,
             price=market.price,
-            quantity=quantity,
+            quantity=volume,
             buyer_is_maker=buyer_is_maker,
-            trade_id=trade_id,
+            trade_id=self.exchange.next_trade_ids[symbol] - 1 if volume else -1,
         )
 
     # Committing and telling.

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from bagbot.simulator.accounts import accounts_from
+from bagbot.simulator.market_conditions import conditions_from
+from bagbot.simulator.symbol_settings import name_of, symbols_from
 from bagbot.tests import draw_states
 from bagbot.tests.running_bagbot import RunningBagbot
 
@@ -139,12 +141,15 @@ def test_json_block_is_json_and_an_alert_is_taken(block: Block, bagbot: RunningB
 _SECONDS = itertools.count(1)
 
 
-def test_the_example_of_accounts_can_be_served(tmp_path: Path) -> None:
+def test_the_examples_of_settings_files_can_be_served(tmp_path: Path) -> None:
     page = (PROJECT / "docs" / "SIMULATOR.md").read_text()
-    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (tmp_path / "accounts.toml").write_text(text)
-    accounts = accounts_from(tmp_path / "accounts.toml")
-    assert [account.name for account in accounts] == ["alice", "bob"]
+    texts = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "exchange.toml"
+    path.write_text("\n".join(texts))
+    assert [account.name for account in accounts_from(path)] == ["alice", "bob"]
+    served = [name_of(symbol) for symbol in symbols_from(path)]
+    assert served == ["BTCUSDT", "XRPETH", "SOLEUR"]
+    assert {condition.symbol for condition in conditions_from(path)} <= set(served)
 
 
 def test_the_state_diagram_is_the_table() -> None:

@@ -108,3 +108,12 @@ def balances_of(account):
     return {
         row["asset"]: (Decimal(row["free"]), Decimal(row["locked"])) for row in account["balances"]
     }
+
+
+async def until(condition, timeout_s=10.0):
+    """Wait until an awaited look at the server shows something, and return that."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if shown := await condition():
+                return shown
+            await asyncio.sleep(0.05)

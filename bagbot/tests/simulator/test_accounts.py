@@ -237,7 +237,7 @@ KEYS = '[[account.key]]\napi_key = "k"\napi_secret = "s"\n'
         ("account = 3", "needs at least one table"),
         (
             "colour = 1\n[[account]]",
-            "the file: unknown field colour; known: account, assume, symbol",
+            "the file: unknown field colour; known: account, assume, market, symbol",
         ),
         ("[[account]]\nname = 3", "an account: name must be text"),
         ('[[account]]\nname = "a"', r"account 'a' needs at least one table \[\[...key\]\]"),

@@ -12,7 +12,7 @@ import pytest
 
 from bagbot.domain import fills
 from bagbot.simulator.amounts import ONE, amount_from_text
-from bagbot.simulator.market import load_bars
+from bagbot.simulator.recorded_market import load_bars
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient

@@ -10,11 +10,12 @@ from bagbot.simulator.api_keys import HmacKey, KeyRing
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, read_http, signature_of
 from bagbot.simulator.list_exchange import ListExchange
-from bagbot.simulator.market import PROFILES, SyntheticMarket
+from bagbot.simulator.market import PROFILES
 from bagbot.simulator.rate_limits import LimitSettings, RateLimits
 from bagbot.simulator.spot_api import REST_ENDPOINTS, SpotApi
 from bagbot.simulator.store import Store
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+from bagbot.simulator.synthetic_market import SyntheticMarket
 from bagbot.simulator.venue import MarketClock, Venue
 from bagbot.simulator.websocket_api import read_request
 from bagbot.tests.simulator.signing_client import KEY, SECRET, receive

@@ -27,6 +27,8 @@ PURE = (
     "faults",
     "late_requests",
     "list_exchange",
+    "live_market",
+    "market",
     "market_views",
     "order_filters",
     "order_list_messages",

@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 from bagbot.domain.errors import DataError
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.candles import CandleSeries
-from bagbot.simulator.market import (
-    PROFILES,
-    RecordedMarket,
-    SyntheticMarket,
-    grid_ms,
-    load_bars,
-    quotes_around,
-)
+from bagbot.simulator.market import PROFILES, grid_ms, quotes_around
+from bagbot.simulator.recorded_market import RecordedMarket, load_bars
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+from bagbot.simulator.synthetic_market import SyntheticMarket
 
 RULES = DEFAULT_SYMBOLS["BTCUSDT"]
 START_MS = 1_766_016_000_000
@@ -45,11 +40,11 @@ def recorded(rows, tmp_path, *, start_ms=START_MS, step_ms=15_000):
     return RecordedMarket(bars, RULES, start_ms=start_ms, step_ms=step_ms)
 
 
-def real_data():
-    """Return a real file of bars if one is there."""
+def real_data(name="binance_spot_btcusdt_1m_20251218_20260131.parquet"):
+    """Return a real file, by default one of bars, if it is there."""
     root = os.environ.get("BAGBOT_TEST_DATA")
     directory = Path(root) if root else Path(__file__).parents[4] / "shared" / "data"
-    path = directory / "binance_spot_btcusdt_1m_20251218_20260131.parquet"
+    path = directory / name
     return path if path.is_file() else None
 
 

@@ -15,11 +15,12 @@ from bagbot.simulator.api_keys import HmacKey, KeyRing
 from bagbot.simulator.binance_errors import BinanceError
 from bagbot.simulator.binance_wire import WireRequest, signature_of
 from bagbot.simulator.list_exchange import ListExchange
-from bagbot.simulator.market import MarketProfile, SyntheticMarket
+from bagbot.simulator.market import MarketProfile
 from bagbot.simulator.rate_limits import LimitSettings, RateLimits
 from bagbot.simulator.spot_api import REST_ENDPOINTS, SpotApi
 from bagbot.simulator.store import Store
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+from bagbot.simulator.synthetic_market import SyntheticMarket
 from bagbot.simulator.venue import MarketClock, Venue
 
 START_NS = 1_700_000_000_000_000_000

@@ -5,9 +5,11 @@ from decimal import Decimal
 import pytest
 
 from bagbot.domain.errors import ConfigError
+from bagbot.simulator.amounts import ONE
+from bagbot.simulator.market import PROFILES
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.simulator.symbol_settings import SymbolSettings, symbols_from
-from bagbot.simulator.symbols import DEFAULT_SYMBOLS
+from bagbot.simulator.symbols import DEFAULT_SYMBOLS, KNOWN_SYMBOLS
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive
 
 SOL = SymbolSettings(
@@ -111,6 +113,20 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path, old, new, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         symbols_from(path)
     assert str(path) in str(caught.value)
+
+
+def test_known_symbols_are_served_by_name_with_the_filters_they_have(tmp_path):
+    path = tmp_path / "exchange.toml"
+    path.write_text('symbols = ["XRPETH", "DOGEUSDT"]')
+    assert symbols_from(path) == ["XRPETH", "DOGEUSDT"]
+    for name, rules in KNOWN_SYMBOLS.items():
+        assert name == rules.symbol == rules.base + rules.quote
+        profile = PROFILES[name]
+        assert rules.price_max > profile.start_price > 200 * rules.tick
+        assert profile.level_quantity % rules.lot == 0
+        assert rules.quantity_max >= rules.market_quantity_max >= profile.level_quantity
+        cost = profile.level_quantity * profile.start_price // ONE
+        assert rules.notional_max > cost > rules.notional_min
 
 
 def test_there_is_at_least_one_symbol():
