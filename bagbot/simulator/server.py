@@ -8,7 +8,7 @@ commit takes some tens of microseconds because nothing waits for the disk.
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +22,7 @@ from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.bar_venue import BarSeries, BarVenue, StandingClock
-from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
+from bagbot.simulator.binance_errors import BinanceError, no_service_at, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.faults import Fault, FaultKind, FaultScript
 from bagbot.simulator.intake import Intake, json_response, prescribed
@@ -118,6 +118,21 @@ class SimulatorServer:
     def socket_count(self) -> int:
         """Return how many WebSockets are open."""
         return self._socket_server.count if self._runner is not None else 0
+
+    @property
+    def requests(self) -> Sequence[LoggedRequest]:
+        """Return the newest requests received, REST and WebSocket API, oldest first."""
+        return self._admin.requests
+
+    @property
+    def events_sent(self) -> Mapping[str, int]:
+        """Return how many events went out, by stream or by kind of the user's event."""
+        return self._hub.sent + self._socket_server.users.sent
+
+    @property
+    def sockets_opened(self) -> Mapping[str, int]:
+        """Return how many WebSockets were opened, by address such as "/stream"."""
+        return self._socket_server.opened
 
     async def start(self) -> None:
         """Load what there is, listen, and set the market going.
@@ -468,7 +483,7 @@ def _rest_endpoint(method: str, path: str) -> Endpoint:
         return endpoint
     if path in RETIRED_PATHS:
         raise service_retired()
-    raise not_found()
+    raise no_service_at(path)
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:

@@ -1,5 +1,6 @@
 """The WebSocket API: the endpoints of REST over a socket, and the user's own events."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class WebSocketReply:
 
     status: int
     body: messages.Message
+    # Of a refusal.
+    code: int | None = None
 
 
 def read_request(text: str) -> WebSocketRequest:
@@ -268,6 +271,8 @@ class UserStreams:
 
     def __init__(self) -> None:
         self._sessions: dict[WebSocketSession, None] = {}
+        # How many events of each kind went out.
+        self.sent: Counter[str] = Counter()
 
     def add(self, session: WebSocketSession) -> None:
         """Register a session."""
@@ -282,15 +287,18 @@ class UserStreams:
         listening = [each for each in self._sessions if each.listens_to(account_of(event))]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
-                encoded = msgspec.json.encode(_message(event, time_ns))
+                message = _message(event, time_ns)
+                encoded = msgspec.json.encode(message)
             for session in listening:
                 if session.unit is unit:
                     session.deliver(event, encoded)
+                    self.sent[str(message["e"])] += 1
 
     def tell_shutdown(self, time_ns: int) -> None:
         """Announce the end to every session."""
         for session in self._sessions:
             session.tell_shutdown(time_ns)
+        self.sent["serverShutdown"] += len(self._sessions)
 
 
 def account_of(event: UserEvent) -> int:
@@ -324,4 +332,4 @@ def error_reply(error: BinanceError, now_ns: int) -> WebSocketReply:
             "serverTime": now_ns // 1_000_000,
             "retryAfter": error.retry_after_ms,
         }
-    return WebSocketReply(error.status, {"error": body})
+    return WebSocketReply(error.status, {"error": body}, error.code)

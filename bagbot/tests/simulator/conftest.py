@@ -1,13 +1,56 @@
+from contextlib import AsyncExitStack
+
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
+from bagbot.tests.simulator.acceptance import Acceptance
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient
+
+ACCEPTANCE = pytest.StashKey[Acceptance]()
+_HAS_PASSED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config):
+    config.stash[ACCEPTANCE] = Acceptance()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[_HAS_PASSED] = report.passed
+    return report
 
 
 @pytest.fixture
-async def simulator():
-    async with SimulatorServer(SimulatorSettings(api_key=KEY, api_secret=SECRET)) as server:
-        yield server
+def acceptance(request):
+    return request.config.stash[ACCEPTANCE]
+
+
+@pytest.fixture
+async def start_simulator(request, acceptance):
+    """Start simulators of one's own settings. What a peer did there counts if its test passes."""
+    peer = getattr(request.module, "PEER", None)
+    servers = []
+    async with AsyncExitStack() as running:
+
+        async def start(*, clock=None, **settings):
+            if "accounts" not in settings:
+                settings = {"api_key": KEY, "api_secret": SECRET} | settings
+            clocks = {} if clock is None else {"clock": clock}
+            server = SimulatorServer(SimulatorSettings(**settings), **clocks)
+            servers.append(await running.enter_async_context(server))
+            return server
+
+        yield start
+    if peer is not None and request.node.stash.get(_HAS_PASSED, False):
+        for server in servers:
+            acceptance.note(peer, server)
+
+
+@pytest.fixture
+async def simulator(start_simulator):
+    return await start_simulator()
 
 
 @pytest.fixture

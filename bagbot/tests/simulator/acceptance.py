@@ -1,0 +1,175 @@
+"""What clients that we did not write have called, as the simulator saw it, and the table of it.
+
+Nobody declares what was checked: a row names a client when a test of that client passed and the
+simulator, in that very test, carried the request out, sent the event or refused with the code.
+"""
+
+import re
+from collections import defaultdict
+
+from bagbot.simulator.market_streams import SHUTDOWN
+from bagbot.simulator.spot_api import REST_ENDPOINTS, WEBSOCKET_ENDPOINTS
+
+BEGIN, END = "<!-- made by `make served`: begin -->", "<!-- made by `make served`: end -->"
+
+STREAMS = {
+    "<symbol>@trade": r"\w+@trade",
+    "<symbol>@aggTrade": r"\w+@aggTrade",
+    "<symbol>@kline_<interval>": r"\w+@kline_\w+",
+    "<symbol>@kline_<interval>@+08:00": r"\w+@kline_\w+@\+08:00",
+    "<symbol>@bookTicker": r"\w+@bookTicker",
+    "<symbol>@ticker": r"\w+@ticker",
+    "<symbol>@miniTicker": r"\w+@miniTicker",
+    "!miniTicker@arr": r"!miniTicker@arr",
+    "<symbol>@ticker_<window>": r"\w+@ticker_\w+",
+    "!ticker_<window>@arr": r"!ticker_\w+@arr",
+    "<symbol>@avgPrice": r"\w+@avgPrice",
+    "<symbol>@depth": r"\w+@depth(@1000ms)?",
+    "<symbol>@depth@100ms": r"\w+@depth@100ms",
+    "<symbol>@depth<levels>": r"\w+@depth\d+(@1000ms)?",
+    "<symbol>@depth<levels>@100ms": r"\w+@depth\d+@100ms",
+    SHUTDOWN: re.escape(SHUTDOWN),
+}
+SESSION_METHODS = (
+    "session.logon",
+    "session.status",
+    "session.logout",
+    "session.subscriptions",
+    "userDataStream.subscribe",
+    "userDataStream.subscribe.signature",
+    "userDataStream.unsubscribe",
+)
+USER_EVENTS = (
+    "executionReport",
+    "outboundAccountPosition",
+    "balanceUpdate",
+    "listStatus",
+    "serverShutdown",
+)
+ADDRESSES = {
+    "/api/v3/": "REST",
+    "/ws": "raw streams, named in the address or by SUBSCRIBE",
+    "/stream": "combined streams, named in the address or by SUBSCRIBE",
+    "/stream/ws": "raw streams, at an address by which ccxt knows spot from futures",
+    "/ws-api/v3": "the WebSocket API, and the user's events",
+}
+NOT_SERVED = {
+    "balanceUpdate": "not served: nothing is ever deposited or withdrawn",
+}
+# Texts of one code differ; those of the tests are told.
+ERRORS = {
+    -1003: "Too much request weight used; … (429) / Way too much request weight used; … (418)",
+    -1013: "Filter failure: …",
+    -1015: "Too many new orders; … (429)",
+    -1021: "Timestamp for this request is outside of the recvWindow. / … ahead of …",
+    -1022: "Signature for this request is not valid.",
+    -1100: "Illegal characters found in parameter '…'; …",
+    -1102: "Mandatory parameter '…' was not sent, … / Param '…' or '…' must be sent, …",
+    -1104: "Not all sent parameters were read; …",
+    -1105: "Parameter '…' was empty.",
+    -1106: "Parameter '…' sent when not required.",
+    -1111: "Parameter '…' has too much precision.",
+    -1115: "Invalid timeInForce.",
+    -1116: "Invalid orderType.",
+    -1117: "Invalid side.",
+    -1120: "Invalid interval.",
+    -1121: "Invalid symbol.",
+    -1127: "More than 24 hours between startTime and endTime.",
+    -1128: "Combination of optional parameters invalid.",
+    -1130: "Data sent for parameter '…' is not valid.",
+    -1131: "recvWindow must be less than 60000",
+    -2010: "Account has insufficient balance … / Duplicate order sent. / Order would …",
+    -2011: "Unknown order sent.",
+    -2013: "Order does not exist.",
+    -2014: "API-key format invalid. (401)",
+    -2015: "Invalid API-key, IP, or permissions for action. (401)",
+    -2021: "Order cancel-replace partially failed. (409)",
+    -2022: "Order cancel-replace failed.",
+    -2035: "User Data Stream subscription already active.",
+    -2036: "User Data Stream subscription not active.",
+}
+_SIZED_BY_RATES = "amounts are cut at 8 decimals"
+ASSUMED = {
+    "GET /api/v3/exchangeInfo": "filters as recorded in 2021, in the fields of 2026",
+    "GET /api/v3/aggTrades": "every trade is an aggregate of its own",
+    "trades.aggregate": "every trade is an aggregate of its own",
+    "<symbol>@aggTrade": "every trade is an aggregate of its own",
+    "GET /api/v3/uiKlines": "the same bars as klines",
+    "uiKlines": "the same bars as klines",
+    "GET /api/v3/account": _SIZED_BY_RATES,
+    "POST /api/v3/order": f"{_SIZED_BY_RATES}; unknown parameters are always -1104",
+    "DELETE /api/v3/openOrders": "-2011 when none is open",
+    "GET /api/v3/orderList": "the text of -2013 for a list",
+    "executionReport": "a stop that goes live is a second NEW with `w: true`",
+    "userDataStream.subscribe.signature": "",
+    "error -2014": "the HTTP status 401",
+    "error -2015": "the HTTP status 401",
+    "error -1013": "which filters answer this, and which -2010",
+    "error -1131": "the text",
+    "error -1003": "the ban comes after ten refusals in a minute, for two minutes at first",
+}
+
+
+class Acceptance:
+    """Which clients have checked which rows."""
+
+    def __init__(self):
+        self.checked = defaultdict(set)
+
+    def note(self, peer, server):
+        """Note what `peer` has made a simulator do."""
+        for request in server.requests:
+            if request.outcome == "refused" and request.code in ERRORS:
+                self.checked[f"error {request.code}"].add(peer)
+            if request.outcome == "done":
+                is_rest = request.method != "WS"
+                row = f"{request.method} {request.path}" if is_rest else request.path
+                self.checked[row].add(peer)
+                if is_rest:
+                    self.checked["/api/v3/"].add(peer)
+        for event in server.events_sent:
+            self.checked[row_of_event(event)].add(peer)
+        for address in server.sockets_opened:
+            self.checked[address].add(peer)
+
+
+def row_of_event(event):
+    """Return the row of a stream's name or of a kind of the user's event."""
+    if event in USER_EVENTS:
+        return event
+    (row,) = [row for row, pattern in STREAMS.items() if re.fullmatch(pattern, event)]
+    return row
+
+
+def sections():
+    """Return the title of each part of the table, and its rows with what they mean."""
+    return {
+        "Addresses, all on one port": ADDRESSES,
+        "REST": dict.fromkeys((f"{method} {path}" for method, path in REST_ENDPOINTS), "yes"),
+        "WebSocket API": dict.fromkeys((*WEBSOCKET_ENDPOINTS, *SESSION_METHODS), "yes"),
+        "Streams, raw and combined": dict.fromkeys(STREAMS, "yes"),
+        "The user's events": {event: NOT_SERVED.get(event, "yes") for event in USER_EVENTS},
+        "Refusals": {f"error {code}": text for code, text in ERRORS.items()},
+    }
+
+
+def table(checked):
+    """Return the table, in Markdown, of what is served and who has checked it."""
+    lines = [BEGIN]
+    for title, rows in sections().items():
+        lines += ["", f"| {title} | served | checked by | assumed |", "|---|---|---|---|"]
+        for row, served in rows.items():
+            peers = ", ".join(sorted(checked.get(row, ())))
+            lines.append(f"| `{row}` | {served} | {peers} | {ASSUMED.get(row, '')} |")
+    return "\n".join([*lines, "", END])
+
+
+def checked_in(document):
+    """Return which clients have checked which rows, as a document's table has it."""
+    begin, end = document.index(BEGIN), document.index(END)
+    checked = {}
+    for line in document[begin:end].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `") and len(cells) == 4:
+            checked[cells[0].strip("`")] = {peer for peer in cells[2].split(", ") if peer}
+    return checked
