@@ -285,5 +285,7 @@ def _requested_streams(path: str, wanted: Mapping[str, str]) -> tuple[str | None
         if path == address or path.startswith(address + "/"):
             return address, [name for name in unquote(path[len(address) :]).split("/") if name]
     if path.rstrip("/") == "/stream":
-        return "/stream", [stream for stream in wanted.get("streams", "").split("/") if stream]
+        # The plus of "@+08:00" stands in an address as it is, where it means a space.
+        streams = wanted.get("streams", "").replace(" ", "+")
+        return "/stream", [stream for stream in streams.split("/") if stream]
     return ("/ws-api/v3" if path.rstrip("/") == "/ws-api/v3" else None), None

@@ -27,6 +27,10 @@ class Refused:
     code: int
     text: str
 
+    def text_with(self, *, read, sent):
+        """Return the text, which may tell how many parameters were read and sent."""
+        return self.text.replace("{read}", str(read)).replace("{sent}", str(sent))
+
     @property
     def is_signed(self):
         return self.path not in ("klines", "depth", "ticker/price")
@@ -114,12 +118,6 @@ REFUSALS = {
         "Order cancel-replace failed.",
         "order/cancelReplace",
     ),
-    "replacing nothing anyhow": order(
-        LIMIT | {"cancelReplaceMode": "ALLOW_FAILURE", "cancelOrderId": "999"},
-        -2021,
-        "Order cancel-replace partially failed.",
-        "order/cancelReplace",
-    ),
     "cancelling nothing": Refused(
         "DELETE", "order", {"symbol": "BTCUSDT", "orderId": "999"}, -2011, "Unknown order sent."
     ),
@@ -162,6 +160,13 @@ REFUSALS = {
     ),
     "empty symbol": Refused(
         "GET", "ticker/price", {"symbol": ""}, -1105, "Parameter 'symbol' was empty."
+    ),
+    # This one places an order, so it comes last.
+    "replacing nothing anyhow": order(
+        LIMIT | {"cancelReplaceMode": "ALLOW_FAILURE", "cancelOrderId": "999"},
+        -2021,
+        "Order cancel-replace partially failed.",
+        "order/cancelReplace",
     ),
 }
 BAD_KEY = (-2014, "API-key format invalid.")

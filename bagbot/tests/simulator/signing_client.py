@@ -11,9 +11,24 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 KEY = "simulatorkey"
 SECRET = "simulatorsecret"
+ED_KEY = "ed25519key"
+ED_PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ED_PRIVATE_PEM = ED_PRIVATE.private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+).decode()
+ED_PUBLIC_PEM = (
+    ED_PRIVATE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+)
 
 
 @dataclass(frozen=True)

@@ -21,30 +21,26 @@ from binance_common.constants import TimeUnit
 from binance_sdk_spot.rest_api import SpotRestAPI
 from binance_sdk_spot.websocket_api import SpotWebSocketAPI
 from binance_sdk_spot.websocket_streams import SpotWebSocketStreams
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
 from bagbot.simulator.accounts import AccountSettings, KeySettings
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.tests.simulator import refusals
 from bagbot.tests.simulator.refusals import LIMIT, REFUSALS
-from bagbot.tests.simulator.signing_client import KEY, SECRET
+from bagbot.tests.simulator.signing_client import (
+    ED_KEY,
+    ED_PRIVATE_PEM,
+    ED_PUBLIC_PEM,
+    KEY,
+    SECRET,
+)
 
 # It gives aiohttp its timeout in a form that aiohttp has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")
 PEER = "binance-sdk-spot"
 SYMBOL = "BTCUSDT"
-ED_KEY = "ed25519key"
-PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PRIVATE_PEM = PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 HMAC = {"api_key": KEY, "api_secret": SECRET}
-ED25519 = {"api_key": ED_KEY, "private_key": PRIVATE_PEM}
+ED25519 = {"api_key": ED_KEY, "private_key": ED_PRIVATE_PEM}
 MISFITS = ("did not match", "Failed to parse", "Error in callback")
 RESTING = {
     "symbol": SYMBOL,
@@ -84,10 +80,9 @@ OTOCO = WORKING | {
 
 @pytest.fixture
 async def simulator(start_simulator):
-    public = PRIVATE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     keys = [
         KeySettings(api_key=KEY, api_secret=SECRET),
-        KeySettings(api_key=ED_KEY, public_key=public.decode()),
+        KeySettings(api_key=ED_KEY, public_key=ED_PUBLIC_PEM),
     ]
     return await start_simulator(accounts=[AccountSettings(name="main", keys=keys)])
 
@@ -323,7 +318,7 @@ async def test_bad_keys_and_signatures_are_told_apart(simulator):
         error = await refused(Rest(simulator, **settings), "get_account")
         assert isinstance(error, errors.UnauthorizedError)
         assert said(error) == expected
-    for settings in ({"api_secret": "wrong"}, {"api_key": KEY, "private_key": PRIVATE_PEM}):
+    for settings in ({"api_secret": "wrong"}, {"api_key": KEY, "private_key": ED_PRIVATE_PEM}):
         error = await refused(Rest(simulator, **settings), "get_account")
         assert isinstance(error, errors.BadRequestError)
         assert said(error) == refusals.BAD_SIGNATURE
