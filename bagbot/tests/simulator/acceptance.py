@@ -7,6 +7,8 @@ simulator, in that very test, carried the request out, sent the event or refused
 import re
 from collections import defaultdict
 
+import pytest
+
 from bagbot.simulator.market_streams import SHUTDOWN
 from bagbot.simulator.spot_api import REST_ENDPOINTS, WEBSOCKET_ENDPOINTS
 
@@ -108,6 +110,14 @@ ASSUMED = {
     "error -1131": "the text",
     "error -1003": "the ban comes after ten refusals in a minute, for two minutes at first",
 }
+
+
+_KEPT = pytest.StashKey["Acceptance"]()
+
+
+def acceptance_of(config):
+    """Return what has been checked in this run of pytest."""
+    return config.stash.setdefault(_KEPT, Acceptance())
 
 
 class Acceptance:

@@ -3,15 +3,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.simulator.acceptance import Acceptance
+from bagbot.tests.simulator.acceptance import acceptance_of
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient
 
-ACCEPTANCE = pytest.StashKey[Acceptance]()
 _HAS_PASSED = pytest.StashKey[bool]()
-
-
-def pytest_configure(config):
-    config.stash[ACCEPTANCE] = Acceptance()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,12 +18,7 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture
-def acceptance(request):
-    return request.config.stash[ACCEPTANCE]
-
-
-@pytest.fixture
-async def start_simulator(request, acceptance):
+async def start_simulator(request):
     """Start simulators of one's own settings. What a peer did there counts if its test passes."""
     peer = getattr(request.module, "PEER", None)
     servers = []
@@ -45,7 +35,7 @@ async def start_simulator(request, acceptance):
         yield start
     if peer is not None and request.node.stash.get(_HAS_PASSED, False):
         for server in servers:
-            acceptance.note(peer, server)
+            acceptance_of(request.config).note(peer, server)
 
 
 @pytest.fixture
