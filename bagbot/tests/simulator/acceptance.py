@@ -103,7 +103,6 @@ ASSUMED = {
     "DELETE /api/v3/openOrders": "-2011 when none is open",
     "GET /api/v3/orderList": "the text of -2013 for a list",
     "executionReport": "a stop that goes live is a second NEW with `w: true`",
-    "userDataStream.subscribe.signature": "",
     "error -2014": "the HTTP status 401",
     "error -2015": "the HTTP status 401",
     "error -1013": "which filters answer this, and which -2010",
@@ -112,35 +111,32 @@ ASSUMED = {
 }
 
 
-_KEPT = pytest.StashKey["Acceptance"]()
+_KEPT = pytest.StashKey[defaultdict[str, set[str]]]()
 
 
-def acceptance_of(config):
-    """Return what has been checked in this run of pytest."""
-    return config.stash.setdefault(_KEPT, Acceptance())
+def checked_in_this_run(config):
+    """Return which clients have checked which rows so far, to be read and added to."""
+    return config.stash.setdefault(_KEPT, defaultdict(set))
 
 
-class Acceptance:
-    """Which clients have checked which rows."""
+def note(config, peer, server):
+    """Note what `peer` has made a running simulator do, in a test that has passed."""
+    for row in rows_of(server):
+        checked_in_this_run(config)[row].add(peer)
 
-    def __init__(self):
-        self.checked = defaultdict(set)
 
-    def note(self, peer, server):
-        """Note what `peer` has made a simulator do."""
-        for request in server.requests:
-            if request.outcome == "refused" and request.code in ERRORS:
-                self.checked[f"error {request.code}"].add(peer)
-            if request.outcome == "done":
-                is_rest = request.method != "WS"
-                row = f"{request.method} {request.path}" if is_rest else request.path
-                self.checked[row].add(peer)
-                if is_rest:
-                    self.checked["/api/v3/"].add(peer)
-        for event in server.events_sent:
-            self.checked[row_of_event(event)].add(peer)
-        for address in server.sockets_opened:
-            self.checked[address].add(peer)
+def rows_of(server):
+    """Return the rows of all that a simulator has carried out, sent and refused."""
+    rows = set(server.sockets_opened)
+    rows |= {row_of_event(event) for event in server.events_sent}
+    for request in server.requests:
+        if request.outcome == "refused" and request.code in ERRORS:
+            rows.add(f"error {request.code}")
+        elif request.outcome == "done" and request.method == "WS":
+            rows.add(request.path)
+        elif request.outcome == "done":
+            rows |= {"/api/v3/", f"{request.method} {request.path}"}
+    return rows
 
 
 def row_of_event(event):
@@ -174,12 +170,18 @@ def table(checked):
     return "\n".join([*lines, "", END])
 
 
-def checked_in(document):
+def checked_by_table(document):
     """Return which clients have checked which rows, as a document's table has it."""
-    begin, end = document.index(BEGIN), document.index(END)
     checked = {}
-    for line in document[begin:end].splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if line.startswith("| `") and len(cells) == 4:
-            checked[cells[0].strip("`")] = {peer for peer in cells[2].split(", ") if peer}
+    for line in document[document.index(BEGIN) : document.index(END)].splitlines():
+        if line.startswith("| `"):
+            row, _, peers, _ = (cell.strip() for cell in line[1:-1].split(" | "))
+            checked[row.strip("` ")] = {peer for peer in peers.split(", ") if peer}
     return checked
+
+
+def with_table(document, checked):
+    """Return a document with its table made anew."""
+    head, _, rest = document.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return head + table(checked) + tail

@@ -3,17 +3,23 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.simulator.acceptance import acceptance_of
+from bagbot.tests.simulator.acceptance import note
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient
 
-_HAS_PASSED = pytest.StashKey[bool]()
+HAS_PASSED = pytest.StashKey[bool]()
+IS_WHOLE = pytest.StashKey[bool]()
+
+
+def pytest_deselected(items):
+    for item in items:
+        item.config.stash[IS_WHOLE] = False
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call":
-        item.stash[_HAS_PASSED] = report.passed
+        item.stash[HAS_PASSED] = report.passed
     return report
 
 
@@ -33,9 +39,9 @@ async def start_simulator(request):
             return server
 
         yield start
-    if peer is not None and request.node.stash.get(_HAS_PASSED, False):
-        for server in servers:
-            acceptance_of(request.config).note(peer, server)
+        if peer is not None and request.node.stash.get(HAS_PASSED, False):
+            for server in servers:
+                note(request.config, peer, server)
 
 
 @pytest.fixture

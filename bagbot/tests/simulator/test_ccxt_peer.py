@@ -294,17 +294,20 @@ async def test_an_ed25519_key_signs(start_simulator, connect):
 
 
 async def test_further_streams_are_watched(exchange):
+    await exchange.load_markets()
     async with asyncio.timeout(15):
-        every = await exchange.watch_tickers()
-        assert SYMBOL in every
-        one = await exchange.watch_tickers([SYMBOL], {"name": "ticker"})
-        assert one[SYMBOL]["bid"] > 0
-        window = await exchange.watch_tickers([SYMBOL], {"name": "ticker_1h"})
-        assert window[SYMBOL]["last"] > 0
-        trades = await exchange.watch_trades(SYMBOL, None, None, {"name": "aggTrade"})
-        assert trades[0]["amount"] > 0
-        bars = await exchange.watch_ohlcv(SYMBOL, "1h", None, None, {"timezone": "+08:00"})
-        assert bars[-1][4] > 0
+        every, one, window, trades, bars = await asyncio.gather(
+            exchange.watch_tickers(),
+            exchange.watch_tickers([SYMBOL], {"name": "ticker"}),
+            exchange.watch_tickers([SYMBOL], {"name": "ticker_1h"}),
+            exchange.watch_trades(SYMBOL, None, None, {"name": "aggTrade"}),
+            exchange.watch_ohlcv(SYMBOL, "1h", None, None, {"timezone": "+08:00"}),
+        )
+    assert SYMBOL in every
+    assert one[SYMBOL]["bid"] > 0
+    assert window[SYMBOL]["last"] > 0
+    assert trades[0]["amount"] > 0
+    assert bars[-1][4] > 0
 
 
 @pytest.mark.parametrize("rate", [100, 1000])
