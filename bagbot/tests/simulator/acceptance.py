@@ -111,6 +111,8 @@ ASSUMED = {
 }
 
 
+HAS_PASSED = pytest.StashKey[bool]()
+IS_WHOLE = pytest.StashKey[bool]()
 _KEPT = pytest.StashKey[defaultdict[str, set[str]]]()
 
 

@@ -3,11 +3,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.simulator.acceptance import note
+from bagbot.tests.simulator.acceptance import HAS_PASSED, IS_WHOLE, note
 from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient
-
-HAS_PASSED = pytest.StashKey[bool]()
-IS_WHOLE = pytest.StashKey[bool]()
 
 
 def pytest_deselected(items):
@@ -18,7 +15,7 @@ def pytest_deselected(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.when == "call":
+    if report.when == "call" or report.failed:
         item.stash[HAS_PASSED] = report.passed
     return report
 

@@ -2,16 +2,8 @@
 
 from dataclasses import dataclass
 
-LIMIT = {
-    "symbol": "BTCUSDT",
-    "side": "BUY",
-    "type": "LIMIT",
-    "timeInForce": "GTC",
-    "quantity": "0.01",
-    "price": "50000",
-}
-MARKET = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
-STOP = {"symbol": "BTCUSDT", "side": "SELL", "type": "STOP_LOSS", "quantity": "0.01"}
+from bagbot.tests.simulator.wire_orders import LIMIT, MARKET, STOP
+
 NUMBER = "^([0-9]{1,20})(\\.[0-9]{1,20})?$"
 CLIENT_ID = "^[\\.A-Z\\:/a-z0-9_-]{1,36}$"
 DAY_MS = 24 * 60 * 60 * 1_000

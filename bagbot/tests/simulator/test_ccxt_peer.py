@@ -15,6 +15,7 @@ from bagbot.tests.simulator import refusals
 from bagbot.tests.simulator.ccxt_client import ccxt_client
 from bagbot.tests.simulator.refusals import REFUSALS
 from bagbot.tests.simulator.signing_client import ED_KEY, ED_PRIVATE_PEM, ED_PUBLIC_PEM
+from bagbot.tests.simulator.wire_orders import OCO, OTO, OTOCO
 
 PEER = "ccxt"
 SYMBOL = "BTC/USDT"
@@ -183,17 +184,7 @@ async def test_an_order_is_edited_by_replacing_it(exchange):
 
 
 async def test_an_oco_is_placed_and_read_back(exchange):
-    placed = await exchange.private_post_orderlist_oco(
-        {
-            "symbol": "BTCUSDT",
-            "side": "SELL",
-            "quantity": "0.01",
-            "aboveType": "LIMIT_MAKER",
-            "abovePrice": "200000",
-            "belowType": "STOP_LOSS",
-            "belowStopPrice": "20000",
-        }
-    )
+    placed = await exchange.private_post_orderlist_oco(OCO)
     await exchange.load_markets()
     opened = await exchange.fetch_open_orders(SYMBOL)
     assert [row["type"] for row in opened] == ["market", "limit"]
@@ -236,25 +227,9 @@ async def test_every_open_order_is_cancelled_at_once(exchange):
 
 
 async def test_order_lists_are_placed_found_and_cancelled(exchange):
-    working = {
-        "symbol": "BTCUSDT",
-        "workingType": "LIMIT",
-        "workingSide": "BUY",
-        "workingPrice": "20000",
-        "workingQuantity": "0.01",
-        "workingTimeInForce": "GTC",
-        "pendingSide": "SELL",
-        "pendingQuantity": "0.01",
-    }
-    pair = {
-        "pendingAboveType": "LIMIT_MAKER",
-        "pendingAbovePrice": "200000",
-        "pendingBelowType": "STOP_LOSS",
-        "pendingBelowStopPrice": "15000",
-    }
     placed = [
-        await exchange.private_post_orderlist_oto(working | {"pendingType": "MARKET"}),
-        await exchange.private_post_orderlist_otoco(working | pair),
+        await exchange.private_post_orderlist_oto(OTO),
+        await exchange.private_post_orderlist_otoco(OTOCO),
     ]
     assert [len(one["orders"]) for one in placed] == [2, 3]
     opened = await exchange.private_get_openorderlist()

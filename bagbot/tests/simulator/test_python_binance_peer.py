@@ -9,7 +9,7 @@ from bagbot.simulator.accounts import AccountSettings, KeySettings
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.tests.simulator import refusals
-from bagbot.tests.simulator.refusals import LIMIT, REFUSALS
+from bagbot.tests.simulator.refusals import REFUSALS
 from bagbot.tests.simulator.signing_client import (
     ED_KEY,
     ED_PRIVATE_PEM,
@@ -17,6 +17,7 @@ from bagbot.tests.simulator.signing_client import (
     KEY,
     SECRET,
 )
+from bagbot.tests.simulator.wire_orders import OCO, OTO, OTOCO, RESTING
 
 with warnings.catch_warnings():
     # It imports a name that its own websockets dependency has deprecated.
@@ -27,33 +28,6 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PEER = "python-binance"
 SYMBOL = "BTCUSDT"
-RESTING = LIMIT | {"side": "SELL", "price": "200000"}
-OCO = {
-    "symbol": SYMBOL,
-    "side": "SELL",
-    "quantity": "0.01",
-    "aboveType": "LIMIT_MAKER",
-    "abovePrice": "200000",
-    "belowType": "STOP_LOSS",
-    "belowStopPrice": "20000",
-}
-WORKING = {
-    "symbol": SYMBOL,
-    "workingType": "LIMIT",
-    "workingSide": "BUY",
-    "workingPrice": "20000",
-    "workingQuantity": "0.01",
-    "workingTimeInForce": "GTC",
-    "pendingSide": "SELL",
-    "pendingQuantity": "0.01",
-}
-OTO = WORKING | {"pendingType": "MARKET"}
-OTOCO = WORKING | {
-    "pendingAboveType": "LIMIT_MAKER",
-    "pendingAbovePrice": "200000",
-    "pendingBelowType": "STOP_LOSS",
-    "pendingBelowStopPrice": "15000",
-}
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from binance_sdk_spot.websocket_streams import SpotWebSocketStreams
 from bagbot.simulator.accounts import AccountSettings, KeySettings
 from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.simulator_settings import SocketSettings
-from bagbot.tests.simulator import refusals
-from bagbot.tests.simulator.refusals import LIMIT, REFUSALS
+from bagbot.tests.simulator import refusals, wire_orders
+from bagbot.tests.simulator.refusals import REFUSALS
 from bagbot.tests.simulator.signing_client import (
     ED_KEY,
     ED_PRIVATE_PEM,
@@ -41,41 +41,17 @@ PEER = "binance-sdk-spot"
 SYMBOL = "BTCUSDT"
 HMAC = {"api_key": KEY, "api_secret": SECRET}
 ED25519 = {"api_key": ED_KEY, "private_key": ED_PRIVATE_PEM}
+
+
+def in_its_words(parameters):
+    return {re.sub("([A-Z])", r"_\1", name).lower(): parameters[name] for name in parameters}
+
+
+RESTING, OCO, OTO, OTOCO = (
+    in_its_words(each)
+    for each in (wire_orders.RESTING, wire_orders.OCO, wire_orders.OTO, wire_orders.OTOCO)
+)
 MISFITS = ("did not match", "Failed to parse", "Error in callback")
-RESTING = {
-    "symbol": SYMBOL,
-    "side": "SELL",
-    "type": "LIMIT",
-    "time_in_force": "GTC",
-    "quantity": 0.01,
-    "price": 200_000,
-}
-OCO = {
-    "symbol": SYMBOL,
-    "side": "SELL",
-    "quantity": 0.01,
-    "above_type": "LIMIT_MAKER",
-    "above_price": 200_000,
-    "below_type": "STOP_LOSS",
-    "below_stop_price": 20_000,
-}
-WORKING = {
-    "symbol": SYMBOL,
-    "working_type": "LIMIT",
-    "working_side": "BUY",
-    "working_price": 20_000,
-    "working_quantity": 0.01,
-    "working_time_in_force": "GTC",
-    "pending_side": "SELL",
-    "pending_quantity": 0.01,
-}
-OTO = WORKING | {"pending_type": "MARKET"}
-OTOCO = WORKING | {
-    "pending_above_type": "LIMIT_MAKER",
-    "pending_above_price": 200_000,
-    "pending_below_type": "STOP_LOSS",
-    "pending_below_stop_price": 15_000,
-}
 
 
 @pytest.fixture
@@ -119,27 +95,22 @@ def rest(simulator):
 
 
 @asynccontextmanager
-async def socket_api(simulator, **settings):
-    api = SpotWebSocketAPI(
-        ConfigurationWebSocketAPI(stream_url=simulator.websocket_url + "/ws-api/v3", **settings)
-    )
-    await api.create_connection()
+async def connected(client):
+    await client.create_connection()
     try:
-        yield api
+        yield client
     finally:
-        await api.close_connection(close_session=True)
+        await client.close_connection(close_session=True)
 
 
-@asynccontextmanager
-async def streams_of(simulator, **settings):
-    streams = SpotWebSocketStreams(
-        ConfigurationWebSocketStreams(stream_url=simulator.websocket_url + "/stream", **settings)
-    )
-    await streams.create_connection()
-    try:
-        yield streams
-    finally:
-        await streams.close_connection(close_session=True)
+def socket_api(simulator, **settings):
+    url = simulator.websocket_url + "/ws-api/v3"
+    return connected(SpotWebSocketAPI(ConfigurationWebSocketAPI(stream_url=url, **settings)))
+
+
+def streams_of(simulator):
+    url = simulator.websocket_url + "/stream"
+    return connected(SpotWebSocketStreams(ConfigurationWebSocketStreams(stream_url=url)))
 
 
 async def result_of(call):
@@ -282,10 +253,6 @@ NAMES = {
 SENT = [name for name in REFUSALS if name != "unknown parameter"]
 
 
-def in_its_words(parameters):
-    return {re.sub("([A-Z])", r"_\1", name).lower(): parameters[name] for name in parameters}
-
-
 async def refused(rest, name, **parameters):
     with pytest.raises(errors.Error) as caught:
         await rest(name, **parameters)
@@ -329,7 +296,10 @@ async def test_bad_keys_and_signatures_are_told_apart(simulator):
 )
 async def test_a_clock_that_is_wrong_is_told(start_simulator, ahead_s, expected):
     simulator = await start_simulator(clock=lambda: time.time_ns() + ahead_s * 10**9)
-    assert said(await refused(Rest(simulator), "new_order", **in_its_words(LIMIT))) == expected
+    assert (
+        said(await refused(Rest(simulator), "new_order", **in_its_words(wire_orders.LIMIT)))
+        == expected
+    )
 
 
 async def test_too_much_weight_is_refused_and_then_banned(start_simulator):

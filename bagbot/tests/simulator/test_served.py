@@ -12,7 +12,7 @@ import pytest
 
 import bagbot
 from bagbot.tests.simulator import acceptance
-from bagbot.tests.simulator.conftest import HAS_PASSED, IS_WHOLE
+from bagbot.tests.simulator.acceptance import HAS_PASSED, IS_WHOLE
 
 DOCUMENT = Path(bagbot.__file__).parents[1] / "docs" / "SIMULATOR.md"
 WANTS_TABLE = "BAGBOT_WRITE_SERVED"
