@@ -68,7 +68,7 @@ LEFT_OUT = {
     )
 }
 NOT_RUN = {
-    "create_order": "adds a number to a text in Python, before it sends any order",
+    "create_order": "in Python it adds numbers to texts, before it sends any order",
     "fetch_markets": "asks for a dictionary where CCXT for Python returns a list",
     "proxies": "asks machines on the internet",
 } | {

@@ -305,7 +305,7 @@ async def test_a_list_is_told_to_its_owner(binance):
 
 
 async def test_the_end_of_a_connection_is_noticed(start_simulator, connect):
-    sockets = SocketSettings(ping_interval_s=0.1, life_s=1.0)
+    sockets = SocketSettings(ping_interval_s=0.1, life_s=1.5)
     manager = BinanceSocketManager(await connect(await start_simulator(sockets=sockets)))
     seen = []
     async with asyncio.timeout(10), manager.trade_socket(SYMBOL) as socket:
