@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run demo test check lint types layers bench lock wheel clean
+.PHONY: run demo test served check lint types layers bench lock wheel clean
 
 run: $(INSTALLED)
 	@$(BIN)/bagbot run
@@ -14,6 +14,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Write the table of what the paper exchange serves, from what third-party clients make it do.
+served: $(INSTALLED)
+	BAGBOT_WRITE_SERVED=1 $(BIN)/python -m pytest bagbot/tests/simulator/test_*_peer.py bagbot/tests/simulator/test_served.py
 
 check: lint types layers test wheel
 

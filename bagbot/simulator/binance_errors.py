@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from bagbot.simulator.assumptions import Assumptions
 from bagbot.simulator.orders import Refusal
 
+# What Binance keeps for futures: REST, streams by category, and the WebSocket API.
+_FUTURES_ROOTS = frozenset({"fapi", "dapi", "public", "market", "private", "ws-fapi", "ws-dapi"})
+
 
 class BinanceError(Exception):
     """A request is refused. `headers` go out with the answer."""
@@ -91,8 +94,11 @@ def _seconds_until(now_ms: int, until_ms: int) -> str:
     return str(max(1, -(-(until_ms - now_ms) // 1_000)))
 
 
-def not_found() -> BinanceError:
-    """Return the answer to a path that does not exist."""
+def no_service_at(path: str) -> BinanceError:
+    """Return the answer to a path that serves nothing, or nothing yet."""
+    root = path.removeprefix("/").partition("/")[0]
+    if root in _FUTURES_ROOTS:
+        return BinanceError(-1000, f"Futures are not served yet, so nothing is at /{root}.", 404)
     return BinanceError(-1000, "Path not found.", 404)
 
 

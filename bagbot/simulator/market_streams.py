@@ -1,6 +1,7 @@
 """The public streams: who listens to what, and what they are sent."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -31,7 +32,7 @@ _FAST = "@100ms"
 _WINDOWS = ("1h", "4h", "1d")
 _ID_TEXT = re.compile(r"[A-Za-z0-9_-]{0,36}")
 _ALL_MINI_TICKERS = "!miniTicker@arr"
-_SHUTDOWN = "!serverShutdown"
+SHUTDOWN = "!serverShutdown"
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
@@ -74,7 +75,7 @@ class StreamConnection:
         """Announce that the connection is about to end."""
         with printed_in(self.unit):
             raw = msgspec.json.encode(messages.server_shutdown(time_ns))
-        self._sender.send(_combined(_SHUTDOWN, raw) if self.is_combined else raw)
+        self._sender.send(_combined(SHUTDOWN, raw) if self.is_combined else raw)
 
     def listen(self, streams: Iterable[str]) -> None:
         """Add streams; unknown names are accepted, as on Binance, and never send anything.
@@ -163,6 +164,8 @@ class StreamHub:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
         self.connections: dict[StreamConnection, None] = {}
+        # How many events went out by each stream.
+        self.sent: Counter[str] = Counter()
         self._listeners: dict[str, dict[StreamConnection, None]] = {}
         # Bars of longer intervals that have begun and whose end has not been told yet.
         self._begun: dict[str, int] = {}
@@ -242,6 +245,7 @@ class StreamHub:
         """Announce the end to every connection."""
         for connection in self.connections:
             connection.tell_shutdown(time_ns)
+        self.sent[SHUTDOWN] += len(self.connections)
 
     def _publish_statistics(self, symbol: str, time_ns: int) -> None:
         name = symbol.lower()
@@ -346,6 +350,7 @@ class StreamHub:
         listeners = self._listeners.get(stream)
         if listeners is None:
             return
+        self.sent[stream] += len(listeners)
         for unit in {connection.unit for connection in listeners}:
             with printed_in(unit):
                 raw = msgspec.json.encode(build())

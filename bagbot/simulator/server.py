@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +24,7 @@ from bagbot.simulator.amounts import amount_from_decimal
 from bagbot.simulator.api_keys import KeyRing
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.bar_venue import BarSeries, BarVenue, StandingClock
-from bagbot.simulator.binance_errors import BinanceError, not_found, service_retired
+from bagbot.simulator.binance_errors import BinanceError, no_service_at, service_retired
 from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.faults import FaultScript
 from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
@@ -138,6 +138,21 @@ class SimulatorServer:
         """Return how many WebSockets are open."""
         return self._socket_server.count if self._runner is not None else 0
 
+    @property
+    def requests(self) -> Sequence[LoggedRequest]:
+        """Return the newest requests received, REST and WebSocket API, oldest first."""
+        return self._requests.lines()
+
+    @property
+    def events_sent(self) -> Mapping[str, int]:
+        """Return how many events went out, by stream or by kind of the user's event."""
+        return self._hub.sent + self._socket_server.users.sent
+
+    @property
+    def sockets_opened(self) -> Mapping[str, int]:
+        """Return how many WebSockets were opened, by address such as "/stream"."""
+        return self._socket_server.opened
+
     async def start(self) -> None:
         """Load what there is, listen, and set the market going.
 
@@ -181,8 +196,8 @@ class SimulatorServer:
             assumptions=settings.assumptions,
         )
         self._hub = StreamHub(self._venue)
-        requests = RequestLog()
-        self._intake = Intake(self._faults, requests.keep, self._clock, self._api.keys)
+        self._requests = RequestLog()
+        self._intake = Intake(self._faults, self._requests.keep, self._clock, self._api.keys)
         self._faulty = FaultyAnswers(self._venue, self._intake, self._faults, self._clock)
         self._socket_server = SocketServer(
             self._api,
@@ -195,7 +210,7 @@ class SimulatorServer:
             clock=self._clock,
         )
         acts = VenueActs(self._venue, self._api, self._clock, self._socket_server)
-        self._admin = Admin(self._venue, self._faults, requests, acts, self._intake.late)
+        self._admin = Admin(self._venue, self._faults, self._requests, acts, self._intake.late)
         runner = web.ServerRunner(
             GuardedServer(
                 self._handle,
@@ -391,7 +406,7 @@ class SimulatorServer:
             return endpoint
         if path in RETIRED_PATHS and self.settings.assumptions.retired_is_told:
             raise service_retired()
-        raise not_found()
+        raise no_service_at(path)
 
     def _refuse(self, error: BinanceError, log: LoggedRequest) -> web.Response:
         log.status, log.code, log.outcome = error.status, error.code, "refused"

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from msgspec import structs, to_builtins
 
-from bagbot.simulator.binance_errors import BinanceError
+from bagbot.simulator.binance_errors import BinanceError, no_service_at
 from bagbot.simulator.binance_wire import WireRequest, read_http
 from bagbot.simulator.faults import CONNECT, Fault, FaultScript
 from bagbot.simulator.faulty_answers import Answer, FaultyAnswers
@@ -115,6 +116,8 @@ class SocketServer:
         self._clock = clock
         self._sockets: dict[web.WebSocketResponse, SocketSender] = {}
         self._connects = ConnectRate(settings.connects_per_5_minutes)
+        # How many connections were opened at each address.
+        self.opened: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
@@ -163,14 +166,16 @@ class SocketServer:
             unit = read_time_unit(wanted.get("timeUnit"))
         except BinanceError as error:
             return json_response({"code": error.code, "msg": error.message}, error.status)
-        streams = _requested_streams(path, wanted)
-        if streams is None and path.rstrip("/") != "/ws-api/v3":
-            return json_response({"code": -1000, "msg": "Path not found."}, 404)
+        address, streams = _requested_streams(path, wanted)
+        if address is None:
+            nothing = no_service_at(path)
+            return json_response({"code": nothing.code, "msg": nothing.message}, nothing.status)
         try:
             self._count_connect(request.remote or "", is_api=streams is None)
         except BinanceError as error:
             body = {"code": error.code, "msg": error.message}
             return json_response(body, error.status, error.headers)
+        self.opened[address] += 1
         await socket.prepare(request)
         line = _Line(socket, request.transport, self._faults, self._settings)
         self._sockets[socket] = line.sender
@@ -185,7 +190,7 @@ class SocketServer:
                     wants_limits = wanted.get("returnRateLimits") != "false"
                     await self._serve_api(line, unit, wants_limits=wants_limits)
                 else:
-                    is_combined = path.startswith("/stream") and not path.startswith("/stream/ws")
+                    is_combined = address == "/stream"
                     connection = StreamConnection(
                         self._hub,
                         line.sender,
@@ -306,8 +311,7 @@ class SocketServer:
         if reply.status == 200:
             self._intake.accept(log, WEBSOCKET_ENDPOINTS.get(request.method))
         else:
-            log.status, log.outcome = reply.status, "refused"
-            log.code = reply.code
+            log.status, log.outcome, log.code = reply.status, "refused", reply.code
         self._publish()
         return reply
 
@@ -334,14 +338,16 @@ async def _serve_streams(
         connection.close()
 
 
-def _requested_streams(path: str, wanted: Mapping[str, str]) -> list[str] | None:
-    """Return the streams an address names, or None if it is not a stream address.
+def _requested_streams(path: str, wanted: Mapping[str, str]) -> tuple[str | None, list[str] | None]:
+    """Return the service at an address, or None; and the streams named, if it is one of streams.
 
     /ws/<a>/<b>, /stream?streams=<a>/<b>, and /stream/ws/<a>, by which CCXT knows a spot socket.
     """
-    for prefix in ("/stream/ws", "/ws"):
-        if path == prefix or path.startswith(prefix + "/"):
-            return [name for name in unquote(path[len(prefix) :]).split("/") if name]
+    for address in ("/stream/ws", "/ws"):
+        if path == address or path.startswith(address + "/"):
+            return address, [name for name in unquote(path[len(address) :]).split("/") if name]
     if path.rstrip("/") == "/stream":
-        return [stream for stream in wanted.get("streams", "").split("/") if stream]
-    return None
+        # The plus of "@+08:00" stands in an address as it is, where it means a space.
+        streams = wanted.get("streams", "").replace(" ", "+")
+        return "/stream", [stream for stream in streams.split("/") if stream]
+    return ("/ws-api/v3" if path.rstrip("/") == "/ws-api/v3" else None), None

@@ -1,5 +1,6 @@
 """The WebSocket API: the endpoints of REST over a socket, and the user's own events."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -301,6 +302,8 @@ class UserStreams:
     def __init__(self, *, tells_stop_release: bool = True) -> None:
         self._tells_stop_release = tells_stop_release
         self._sessions: dict[WebSocketSession, None] = {}
+        # How many events of each kind went out.
+        self.sent: Counter[str] = Counter()
 
     def add(self, session: WebSocketSession) -> None:
         """Register a session."""
@@ -318,15 +321,18 @@ class UserStreams:
         listening = [each for each in self._sessions if each.listens_to(account_id)]
         for unit in {session.unit for session in listening}:
             with printed_in(unit):
-                encoded = msgspec.json.encode(_message(event, time_ns))
+                message = _message(event, time_ns)
+                encoded = msgspec.json.encode(message)
             for session in listening:
                 if session.unit is unit:
                     session.deliver(event, encoded)
+                    self.sent[str(message["e"])] += 1
 
     def tell_shutdown(self, time_ns: int) -> None:
         """Announce the end to every session."""
         for session in self._sessions:
             session.tell_shutdown(time_ns)
+        self.sent["serverShutdown"] += len(self._sessions)
 
     def terminate(self, time_ns: int) -> None:
         """End every subscription of every session."""

@@ -11,9 +11,24 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 KEY = "simulatorkey"
 SECRET = "simulatorsecret"
+ED_KEY = "ed25519key"
+ED_PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ED_PRIVATE_PEM = ED_PRIVATE.private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+).decode()
+ED_PUBLIC_PEM = (
+    ED_PRIVATE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+)
 
 
 @dataclass(frozen=True)
@@ -117,3 +132,10 @@ async def until(condition, timeout_s=10.0):
             if shown := await condition():
                 return shown
             await asyncio.sleep(0.05)
+
+
+async def deposit(simulator, asset, amount):
+    """Let the first account of an exchange come into something from outside."""
+    url = f"{simulator.url}/admin/transfer?asset={asset}&amount={amount}"
+    async with aiohttp.ClientSession() as session, session.post(url) as response:
+        assert response.status == 200, await response.text()

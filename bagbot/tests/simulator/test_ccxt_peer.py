@@ -1,37 +1,43 @@
 """CCXT, unmodified, as an independent client over real sockets."""
 
 import asyncio
+import json
+import re
+import time
 
 import ccxt.pro
 import pytest
 
-from bagbot.tests.simulator.signing_client import KEY, SECRET
+from bagbot.simulator.accounts import AccountSettings, KeySettings
+from bagbot.simulator.rate_limits import LimitSettings
+from bagbot.simulator.simulator_settings import SocketSettings
+from bagbot.tests.simulator import refusals
+from bagbot.tests.simulator.ccxt_client import ccxt_client
+from bagbot.tests.simulator.refusals import REFUSALS
+from bagbot.tests.simulator.signing_client import ED_KEY, ED_PRIVATE_PEM, ED_PUBLIC_PEM
+from bagbot.tests.simulator.wire_orders import OCO, OTO, OTOCO
 
+PEER = "ccxt"
 SYMBOL = "BTC/USDT"
 
 
 @pytest.fixture
-async def exchange(simulator):
-    exchange = ccxt.pro.binance(
-        {
-            "apiKey": KEY,
-            "secret": SECRET,
-            "enableRateLimit": False,
-            "options": {
-                "defaultType": "spot",
-                "fetchCurrencies": False,
-                "fetchMargins": False,
-                "fetchMarkets": {"types": ["spot"]},
-            },
-        }
-    )
-    api = exchange.urls["api"]
-    for name in ("public", "private", "v1"):
-        api[name] = simulator.url + "/api/v3"
-    api["ws"]["spot"] = simulator.websocket_url + "/stream/ws"
-    api["ws"]["ws-api"]["spot"] = simulator.websocket_url + "/ws-api/v3"
-    yield exchange
-    await exchange.close()
+async def connect():
+    """Return clients of an exchange; all of them are closed in the end."""
+    exchanges = []
+
+    def connect(simulator, **settings):
+        exchanges.append(ccxt_client(simulator, **settings))
+        return exchanges[-1]
+
+    yield connect
+    for exchange in exchanges:
+        await exchange.close()
+
+
+@pytest.fixture
+async def exchange(simulator, connect):
+    return connect(simulator)
 
 
 async def test_markets_are_loaded_with_their_filters(exchange):
@@ -178,17 +184,7 @@ async def test_an_order_is_edited_by_replacing_it(exchange):
 
 
 async def test_an_oco_is_placed_and_read_back(exchange):
-    placed = await exchange.private_post_orderlist_oco(
-        {
-            "symbol": "BTCUSDT",
-            "side": "SELL",
-            "quantity": "0.01",
-            "aboveType": "LIMIT_MAKER",
-            "abovePrice": "200000",
-            "belowType": "STOP_LOSS",
-            "belowStopPrice": "20000",
-        }
-    )
+    placed = await exchange.private_post_orderlist_oco(OCO)
     await exchange.load_markets()
     opened = await exchange.fetch_open_orders(SYMBOL)
     assert [row["type"] for row in opened] == ["market", "limit"]
@@ -197,3 +193,205 @@ async def test_an_oco_is_placed_and_read_back(exchange):
     assert await exchange.fetch_open_orders(SYMBOL) == []
     found = await exchange.private_get_orderlist({"orderListId": placed["orderListId"]})
     assert found["listOrderStatus"] == "ALL_DONE"
+
+
+# Endpoints that CCXT has no word of its own for: its request method, by which it sends all others.
+
+
+async def test_endpoints_without_a_word_of_ccxts_are_read(exchange):
+    async def ask(path, **parameters):
+        api = "private" if path in ("account/commission", "rateLimit/order") else "public"
+        return await exchange.request(path, [api], "GET", parameters)
+
+    assert await ask("ping") == {}
+    for path in ("trades", "historicalTrades", "aggTrades"):
+        assert await ask(path, symbol="BTCUSDT")
+    assert len(await ask("uiKlines", symbol="BTCUSDT", interval="1h", limit=2)) == 2
+    assert (await ask("avgPrice", symbol="BTCUSDT"))["mins"] == 5
+    assert (await ask("ticker/price", symbol="BTCUSDT"))["symbol"] == "BTCUSDT"
+    rates = await ask("account/commission", symbol="BTCUSDT")
+    assert rates["standardCommission"]["maker"] == "0.00100000"
+    assert [row["count"] for row in await ask("rateLimit/order")] == [0, 0]
+
+
+async def test_an_order_is_tried_without_placing_it(exchange):
+    await exchange.create_order(SYMBOL, "limit", "sell", 0.01, 200_000, {"test": True})
+    assert await exchange.fetch_open_orders(SYMBOL) == []
+
+
+async def test_every_open_order_is_cancelled_at_once(exchange):
+    for _ in range(2):
+        await exchange.create_order(SYMBOL, "limit", "sell", 0.01, 200_000)
+    assert len(await exchange.cancel_all_orders(SYMBOL)) == 2
+    assert await exchange.fetch_open_orders(SYMBOL) == []
+
+
+async def test_order_lists_are_placed_found_and_cancelled(exchange):
+    placed = [
+        await exchange.private_post_orderlist_oto(OTO),
+        await exchange.private_post_orderlist_otoco(OTOCO),
+    ]
+    assert [len(one["orders"]) for one in placed] == [2, 3]
+    opened = await exchange.private_get_openorderlist()
+    ids = [one["orderListId"] for one in placed]
+    assert [one["orderListId"] for one in opened] == ids
+    for list_id in ids:
+        gone = await exchange.private_delete_orderlist(
+            {"symbol": "BTCUSDT", "orderListId": list_id}
+        )
+        assert gone["listOrderStatus"] == "ALL_DONE"
+    assert [one["orderListId"] for one in await exchange.private_get_allorderlist()] == ids
+
+
+async def test_the_socket_answers_what_rest_answers(exchange):
+    await exchange.load_markets()
+    assert await exchange.fetch_trades_ws(SYMBOL)
+    assert len(await exchange.fetch_ohlcv_ws(SYMBOL, "1m", None, 3)) == 3
+    await exchange.create_order_ws(SYMBOL, "market", "buy", 0.01)
+    # It reads this answer as one of futures, so what it quotes is held against REST.
+    account = (await exchange.fetch_balance_ws())["info"]
+    assert account == await exchange.private_get_account()
+    assert len(await exchange.fetch_my_trades_ws(SYMBOL)) == 1
+    order = await exchange.create_order_ws(SYMBOL, "limit", "sell", 0.01, 200_000)
+    edited = await exchange.edit_order_ws(order["id"], SYMBOL, "limit", "sell", 0.02, 210_000)
+    assert [row["id"] for row in await exchange.fetch_open_orders_ws(SYMBOL)] == [edited["id"]]
+    assert len(await exchange.fetch_orders_ws(SYMBOL)) == 3
+    assert len(await exchange.cancel_all_orders_ws(SYMBOL)) == 1
+
+
+async def test_an_ed25519_key_signs(start_simulator, connect):
+    keys = [KeySettings(api_key=ED_KEY, public_key=ED_PUBLIC_PEM)]
+    simulator = await start_simulator(accounts=[AccountSettings(name="main", keys=keys)])
+    exchange = connect(simulator, apiKey=ED_KEY, secret=ED_PRIVATE_PEM)
+    order = await exchange.create_order(SYMBOL, "limit", "sell", 0.01, 200_000)
+    assert (await exchange.cancel_order(order["id"], SYMBOL))["status"] == "canceled"
+    assert (await exchange.create_order_ws(SYMBOL, "market", "buy", 0.01))["status"] == "closed"
+
+
+async def test_further_streams_are_watched(exchange):
+    await exchange.load_markets()
+    async with asyncio.timeout(15):
+        every, one, window, trades, bars = await asyncio.gather(
+            exchange.watch_tickers(),
+            exchange.watch_tickers([SYMBOL], {"name": "ticker"}),
+            exchange.watch_tickers([SYMBOL], {"name": "ticker_1h"}),
+            exchange.watch_trades(SYMBOL, None, None, {"name": "aggTrade"}),
+            exchange.watch_ohlcv(SYMBOL, "1h", None, None, {"timezone": "+08:00"}),
+        )
+    assert SYMBOL in every
+    assert one[SYMBOL]["bid"] > 0
+    assert window[SYMBOL]["last"] > 0
+    assert trades[0]["amount"] > 0
+    assert bars[-1][4] > 0
+
+
+@pytest.mark.parametrize("rate", [100, 1000])
+async def test_a_book_that_is_kept_by_differences_equals_ours(exchange, simulator, rate):
+    await exchange.load_markets()
+    exchange.options["watchOrderBookRate"] = rate
+    async with asyncio.timeout(15):
+        for _ in range(3):
+            book = await exchange.watch_order_book(SYMBOL)
+            assert book["bids"][0][0] < book["asks"][0][0]
+            assert len(book["bids"]) > 5
+    assert simulator.events_sent[f"btcusdt@depth@{rate}ms"] >= 2
+
+
+async def forever(watch):
+    while True:
+        await watch(SYMBOL)
+
+
+async def test_the_end_of_a_connection_is_noticed(start_simulator, connect):
+    sockets = SocketSettings(ping_interval_s=0.1, life_s=0.5)
+    exchange = connect(await start_simulator(sockets=sockets))
+    await exchange.load_markets()
+    async with asyncio.timeout(10):
+        with pytest.raises(ccxt.NetworkError):
+            await forever(exchange.watch_ticker)
+
+
+async def test_the_end_is_announced(exchange, simulator):
+    async with asyncio.timeout(10):
+        await exchange.watch_trades(SYMBOL)
+        await exchange.create_order_ws(SYMBOL, "market", "buy", 0.01)
+        await simulator.stop()
+        with pytest.raises(ccxt.NetworkError):
+            await forever(exchange.watch_trades)
+
+
+async def refused(exchange, path, parameters, method="GET", api="private"):
+    """Return the exception and what the exchange has answered, code and text."""
+    with pytest.raises(ccxt.BaseError) as caught:
+        await exchange.request(path, [api], method, parameters)
+    body = json.loads(exchange.last_http_response)
+    return caught.value, (body["code"], body["msg"])
+
+
+async def test_refusals_are_told_with_their_codes_and_texts(exchange):
+    told, expected = {}, {}
+    for name, refusal in REFUSALS.items():
+        api = "private" if refusal.is_signed else "public"
+        _, told[name] = await refused(
+            exchange, refusal.path, refusal.parameters, refusal.method, api
+        )
+        # It adds a timestamp and its receive window.
+        expected[name] = (refusal.code, refusal.text_with(read=9, sent=10))
+    assert told == expected
+
+
+async def test_refusals_over_the_socket_are_the_same(exchange):
+    for name, call in (
+        ("no money", exchange.create_order_ws(SYMBOL, "limit", "buy", 50, 50_000)),
+        ("small cost", exchange.create_order_ws(SYMBOL, "limit", "buy", 0.00001, 50_000)),
+        ("far price", exchange.create_order_ws(SYMBOL, "limit", "buy", 1, 1_000)),
+        ("asking for nothing", exchange.fetch_order_ws("999", SYMBOL)),
+        ("cancelling nothing", exchange.cancel_order_ws("999", SYMBOL)),
+    ):
+        # It quotes the text always, the code not in every case.
+        with pytest.raises(ccxt.BaseError, match=re.escape(REFUSALS[name].text)):
+            await call
+
+
+async def test_bad_keys_and_signatures_are_told_apart(simulator, connect):
+    for settings, expected in (
+        ({"apiKey": "no key"}, refusals.BAD_KEY),
+        ({"apiKey": "nobody"}, refusals.UNKNOWN_KEY),
+        ({"secret": "wrong"}, refusals.BAD_SIGNATURE),
+    ):
+        error, answer = await refused(connect(simulator, **settings), "account", {})
+        assert isinstance(error, ccxt.AuthenticationError)
+        assert answer == expected
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "expected"), [(10, refusals.LATE), (-10, refusals.EARLY)], ids=["late", "early"]
+)
+async def test_a_clock_that_is_wrong_is_told(start_simulator, connect, ahead_s, expected):
+    simulator = await start_simulator(clock=lambda: time.time_ns() + ahead_s * 10**9)
+    error, answer = await refused(connect(simulator), "account", {"recvWindow": 5_000})
+    assert isinstance(error, ccxt.InvalidNonce)
+    assert answer == expected
+
+
+async def test_too_much_weight_is_refused_and_then_banned(start_simulator, connect):
+    limits = LimitSettings(weight_per_minute=100, refusals_before_ban=3)
+    exchange = connect(await start_simulator(limits=limits))
+    seen = []
+    while not (seen and " 418 " in str(seen[-1])):
+        try:
+            await exchange.request("account", ["private"], "GET", {})
+        except ccxt.DDoSProtection as error:
+            seen.append(error)
+            assert 0 < int(exchange.last_response_headers["Retry-After"]) <= 120
+    code, text = refusals.TOO_HEAVY
+    assert f'{{"code":{code},"msg":"{text}"}}' in str(seen[0])
+    assert '{"code":-1003,"msg":"Way too much request weight used; IP banned' in str(seen[-1])
+
+
+async def test_too_many_orders_are_refused(start_simulator, connect):
+    exchange = connect(await start_simulator(limits=LimitSettings(orders_per_10_seconds=1)))
+    code, text = refusals.TOO_MANY_ORDERS
+    with pytest.raises(ccxt.DDoSProtection, match=f'{{"code":{code},"msg":"{re.escape(text)}"}}'):
+        # The ten seconds may end between one order and the next.
+        await forever(lambda symbol: exchange.create_order(symbol, "limit", "sell", 0.01, 200_000))

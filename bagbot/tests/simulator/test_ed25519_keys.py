@@ -6,34 +6,29 @@ import warnings
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
 )
 
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.accounts import AccountSettings, KeySettings
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient
+from bagbot.tests.simulator.signing_client import (
+    ED_KEY,
+    ED_PRIVATE,
+    ED_PRIVATE_PEM,
+    ED_PUBLIC_PEM,
+    KEY,
+    SECRET,
+    SigningClient,
+)
+from bagbot.tests.simulator.wire_orders import LIMIT
 
 with warnings.catch_warnings():
     # It imports a name that its own websockets dependency has deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     from binance import AsyncClient
-
-PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-ED_KEY = "ed25519key"
-LIMIT = {
-    "symbol": "BTCUSDT",
-    "side": "BUY",
-    "type": "LIMIT",
-    "timeInForce": "GTC",
-    "quantity": "0.01",
-    "price": "50000",
-}
 
 
 def pem_of(key):
@@ -42,7 +37,7 @@ def pem_of(key):
 
 class EdClient(SigningClient):
     def sign(self, payload):
-        return base64.b64encode(PRIVATE.sign(payload.encode())).decode()
+        return base64.b64encode(ED_PRIVATE.sign(payload.encode())).decode()
 
     def query(self, **parameters):
         query = super().query(**parameters)
@@ -54,7 +49,7 @@ class EdClient(SigningClient):
 async def simulator():
     keys = [
         KeySettings(api_key=KEY, api_secret=SECRET),
-        KeySettings(api_key=ED_KEY, public_key=pem_of(PRIVATE.public_key())),
+        KeySettings(api_key=ED_KEY, public_key=ED_PUBLIC_PEM),
     ]
     settings = SimulatorSettings(accounts=[AccountSettings(name="main", keys=keys)])
     async with SimulatorServer(settings) as server:
@@ -171,9 +166,8 @@ def test_only_an_ed25519_key_is_a_public_key():
 async def test_python_binance_signs_with_its_own_implementation(simulator, monkeypatch):
     monkeypatch.setattr(AsyncClient, "API_URL", simulator.url + "/api")
     monkeypatch.setattr(AsyncClient, "WS_API_URL", simulator.websocket_url + "/ws-api/v3")
-    pem = PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     # It takes any text above 120 characters for an RSA key, so the armour must be short.
-    private = "\n".join(line for line in pem.splitlines() if line)
+    private = "\n".join(line for line in ED_PRIVATE_PEM.splitlines() if line)
     assert len(private) <= 120
     binance = await AsyncClient.create(ED_KEY, private_key=private)
     for _ in range(4):

@@ -1,16 +1,9 @@
 from decimal import Decimal
 
 from bagbot.tests.simulator.signing_client import balances_of, receive
+from bagbot.tests.simulator.wire_orders import LIMIT
 
 SUBSCRIBE = "userDataStream.subscribe.signature"
-LIMIT = {
-    "symbol": "BTCUSDT",
-    "side": "BUY",
-    "type": "LIMIT",
-    "timeInForce": "GTC",
-    "quantity": "0.01",
-    "price": "50000",
-}
 
 
 async def subscribed(client, socket):
