@@ -81,6 +81,7 @@ class BinanceConnector(CcxtConnector):
     """
 
     exchange_id = "binance"
+    trades_are_complete = True
 
     def __init__(
         self,

@@ -167,6 +167,11 @@ class IExchangeConnector(ABC):
     name: str = "exchange"
     cancel_id_param: str | None = None
     """The param of `cancel_order` that takes our id for the cancel itself, where there is one."""
+    trades_are_complete: bool = False
+    """Whether `fetch_my_trades` leaves nothing out, from a trade id on, exact to its fees.
+
+    Then what the account holds can be checked against its trades, and it is.
+    """
 
     @abstractmethod
     async def fetch_balance(self) -> Mapping[str, Balance]:

@@ -1,0 +1,294 @@
+"""Our books and the exchange's, over real sockets: what is foreign, left over, or gone.
+
+The account has a second pair of hands here: a connector that trades past the executor.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bagbot.domain.order import OrderStatus
+from bagbot.simulator.server import SimulatorServer
+from bagbot.tests.conftest import API_KEY, API_SECRET
+from bagbot.tests.test_order_path import BY_STREAM, ask, submitted, trading
+from bagbot.trading.account_state import EXTERNAL
+from bagbot.trading.connectors import BinanceConnector
+from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.submission import ExecutorSettings
+
+AUDITED = ExecutorSettings(
+    send_timeout_s=0.6,
+    probe_interval_s=0.1,
+    poll_interval_s=0.3,
+    audit_interval_s=0.2,
+    fence_margin_ms=500,
+)
+ACCOUNT = {"method": "GET", "path": "/api/v3/account", "kind": "answer", "status": 200}
+
+
+@contextlib.asynccontextmanager
+async def hands(exchange: SimulatorServer) -> AsyncIterator[BinanceConnector]:
+    async with BinanceConnector(API_KEY, API_SECRET, base_url=exchange.url) as connector:
+        yield connector
+
+
+def market(side: str, amount: str) -> dict[str, object]:
+    return {"symbol": "BTC/USDT", "side": side, "type": "market", "amount": amount}
+
+
+async def until(is_so: Callable[[], bool], timeout_s: float = 8) -> None:
+    end_s = asyncio.get_running_loop().time() + timeout_s
+    while asyncio.get_running_loop().time() < end_s:
+        if is_so():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come to be so in time")
+
+
+async def whole_price(exchange: SimulatorServer) -> Decimal:
+    ticker = await ask(exchange, "GET", "/api/v3/ticker/price?symbol=BTCUSDT")
+    return Decimal(ticker["price"]).quantize(Decimal(1))
+
+
+async def assert_explained(exchange: SimulatorServer, executor: OrderExecutor) -> None:
+    """What the books expect is what the exchange holds, to the last digit."""
+    held = await ask(exchange, "GET", "/admin/balances")
+    expected = executor.state.holdings.expected
+    for asset, balance in held.items():
+        assert expected.get(asset, Decimal(0)) == sum(map(Decimal, balance.values())), asset
+    assert executor.disputes == {}
+
+
+async def test_a_trade_by_hand_is_booked_as_external_and_leaves_our_position_alone(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor, hands(simulator) as somebody:
+        ours = await submitted(executor, "ours", amount="0.02")
+        await somebody.create_order(market("buy", "0.05"))
+        await executor.until_settled(ours.id, 5)
+        await until(lambda: len(executor.state.external_fills) > 0)
+        ledger = executor.state.ledger
+        assert ledger.position("main", "BTC/USDT").quantity == Decimal("0.02") * Decimal("0.999")
+        assert ledger.position(EXTERNAL, "BTC/USDT").quantity == Decimal("0.05") * Decimal("0.999")
+        await asyncio.sleep(0.5)
+        await assert_explained(simulator, executor)
+        executions = await ask(simulator, "GET", "/admin/trades")
+        booked = executor.state.fills + executor.state.external_fills
+        assert len(booked) == len(executions)
+
+
+async def test_what_others_traded_while_bagbot_was_down_is_booked_at_the_start(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        ours = await submitted(executor, "ours")
+        await executor.until_settled(ours.id, 5)
+    async with hands(simulator) as somebody:
+        for amount in ("0.01", "0.02", "0.03"):
+            await somebody.create_order(market("buy", amount))
+        await somebody.create_order(market("sell", "0.04"))
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        # No waiting: who is ready has read every trade.
+        fills = executor.state.external_fills
+        assert sum(fill.fill.quantity for fill in fills) == Decimal("0.10")
+        await assert_explained(simulator, executor)
+        before = executor.state.holdings
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        after = executor.state.holdings
+        assert after.expected == before.expected
+        assert after.external_trades == before.external_trades
+        assert after.covered == before.covered
+
+
+async def test_an_order_by_hand_is_seen_and_never_cancelled(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    resting = {"symbol": "BTC/USDT", "side": "buy", "type": "limit", "amount": "0.01"}
+    async with hands(simulator) as somebody:
+        before = await somebody.create_order(resting | {"price": str(price - 4000)})
+        async with trading(simulator, tmp_path, AUDITED) as executor:
+            seen = executor.state.holdings.external_orders
+            assert seen["BTC/USDT", before.id].is_open
+            later = await somebody.create_order(resting | {"price": str(price - 500)})
+            await until(lambda: ("BTC/USDT", later.id) in seen)
+            assert executor.state.orders == {}
+            await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+            await until(lambda: not seen["BTC/USDT", later.id].is_open)
+            await until(lambda: len(executor.state.external_fills) > 0)
+            await asyncio.sleep(0.3)
+            await assert_explained(simulator, executor)
+        rests = await somebody.fetch_open_orders("BTC/USDT")
+        assert [order.id for order in rests] == [before.id]
+    asked = await ask(simulator, "GET", "/admin/requests")
+    assert not [request for request in asked if request["method"] == "DELETE"]
+
+
+async def forged(exchange: SimulatorServer, asset: str, change: str, count: int) -> None:
+    """Let the exchange tell a balance that differs by `change`."""
+    held = await ask(exchange, "GET", "/admin/balances")
+    rows = [
+        {
+            "asset": name,
+            "free": str(Decimal(held[name]["free"]) + (Decimal(change) if name == asset else 0)),
+            "locked": held[name]["locked"],
+        }
+        for name in held
+    ]
+    fault = ACCOUNT | {"count": count, "body": {"balances": rows}}
+    await ask(exchange, "POST", "/admin/faults", fault)
+
+
+async def test_what_no_trade_explains_is_an_alarm_that_allows_reducing_only(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        first = await submitted(executor, "first", amount="0.05")
+        await executor.until_settled(first.id, 5)
+        await asyncio.sleep(0.3)
+        await forged(simulator, "BTC", "-0.5", 1_000_000)
+        await until(lambda: "BTC/USDT" in executor.disputes)
+        assert "holds -0.5" in executor.disputes["BTC/USDT"]
+        assert executor.state.external_fills == []
+        assert executor.state.ledger.position("main", "BTC/USDT").quantity == Decimal("0.04995")
+        blocked = await submitted(executor, "more")
+        assert blocked.status is OrderStatus.REFUSED
+        closing = await submitted(executor, "less", side="sell")
+        assert closing.status is not OrderStatus.REFUSED
+        await executor.until_settled(closing.id, 5)
+    # It is in the journal: a restart does not forget it.
+    await ask(simulator, "DELETE", "/admin/faults")
+    await forged(simulator, "BTC", "-0.5", 1_000_000)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        assert "BTC/USDT" in executor.disputes
+        await executor.set_kill_switch(None, by="a human who looked")
+        await until(lambda: executor.state.holdings.baseline is not None)
+        assert executor.disputes == {}
+        await asyncio.sleep(0.5)
+        assert executor.disputes == {}
+
+
+async def test_a_residual_that_is_there_at_the_start_is_found_before_the_first_order(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED):
+        pass
+    await forged(simulator, "USDT", "100", 1_000_000)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        refused = await submitted(executor, "k1")
+        assert refused.status is OrderStatus.REFUSED
+        assert "+100" in (refused.reason or "")
+
+
+async def test_a_balance_that_lags_behind_its_trade_is_no_residual(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        await forged(simulator, "BTC", "0.00000001", 4)
+        await until(lambda: executor._reconciliation._suspected != {})
+        await until(lambda: executor._reconciliation._suspected == {})
+        assert executor.disputes == {}
+        taken = await submitted(executor, "k1")
+        assert (await executor.until_settled(taken.id, 5)).status is OrderStatus.FILLED
+
+
+async def test_an_order_is_not_given_up_while_a_balance_is_unexplained(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        await ask(simulator, "POST", "/admin/faults", BY_STREAM | {"kind": "lose_request"})
+        await forged(simulator, "BTC", "0.00999", 1_000_000)
+        taken = await submitted(executor, "k1")
+        await until(lambda: "BTC/USDT" in executor.disputes)
+        await asyncio.sleep(2)
+        assert executor.state.orders[taken.id].status is OrderStatus.UNKNOWN
+        pending, _ = executor.state.pending("BTC/USDT")
+        assert pending == Decimal("0.01")
+        # Once all is explained again the proof is complete.
+        await ask(simulator, "DELETE", "/admin/faults")
+        given_up = await executor.until_settled(taken.id, 8)
+        assert given_up.status is OrderStatus.NOT_ACCEPTED
+        await until(lambda: executor.disputes == {})
+
+
+async def test_an_exchange_that_forgot_everything_is_an_alarm_and_nothing_is_invented(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        bought = await submitted(executor, "bought")
+        await executor.until_settled(bought.id, 5)
+        await until(lambda: bool(executor.state.holdings.covered["BTC/USDT"]))
+        fills = list(executor.state.fills)
+    async with (
+        SimulatorServer(simulator.settings) as amnesiac,
+        trading(amnesiac, tmp_path, AUDITED) as executor,
+    ):
+        assert "no longer knows trade" in executor.disputes["BTC/USDT"]
+        await until(lambda: "BTC" in executor.state.holdings.residuals)
+        assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+        assert executor.state.fills == fills
+        assert executor.state.external_fills == []
+        blocked = await submitted(executor, "more")
+        assert blocked.status is OrderStatus.REFUSED
+        # A human who has looked takes what is there now for the truth.
+        await executor.set_kill_switch(None, by="a human who looked")
+        await until(lambda: executor.state.holdings.baseline is not None)
+        taken = await submitted(executor, "again")
+        assert (await executor.until_settled(taken.id, 5)).status is OrderStatus.FILLED
+
+
+async def test_an_order_that_the_exchange_forgot_is_an_alarm_once(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+        await ask(simulator, "POST", "/admin/faults", {"kind": "hide", "count": 1_000_000})
+        await until(lambda: "BTC/USDT" in executor.disputes)
+        assert "no longer knows order" in executor.disputes["BTC/USDT"]
+        assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+        await executor.set_kill_switch(None, by="a human who looked")
+        await asyncio.sleep(1)
+        assert executor.disputes == {}
+
+
+async def test_an_order_with_our_mark_that_the_journal_lacks_is_an_alarm(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    for folder in ("first", "lost"):
+        (tmp_path / folder).mkdir()
+    async with trading(simulator, tmp_path / "first", AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+    async with trading(simulator, tmp_path / "lost", AUDITED) as executor:
+        assert "bears the mark of bagbot" in executor.disputes["BTC/USDT"]
+        open_orders = await ask(simulator, "GET", "/admin/orders")
+        assert [order["status"] for order in open_orders] == ["NEW"]
+
+
+@pytest.mark.parametrize("is_down", [False, True], ids=["running", "down"])
+async def test_an_order_in_doubt_is_found_by_its_trade(
+    simulator: SimulatorServer, tmp_path: Path, *, is_down: bool
+) -> None:
+    """The direct query does not find it; its trade does, which is read by its id."""
+    never = ExecutorSettings(send_timeout_s=0.6, probe_interval_s=60, fence_margin_ms=60_000)
+    lost = [BY_STREAM | {"kind": "lose_answer"}, {"kind": "drop", "path": "user", "count": 1000}]
+    async with trading(simulator, tmp_path, never) as executor:
+        await ask(simulator, "POST", "/admin/faults", lost)
+        taken = await submitted(executor, "k1")
+        await until(lambda: executor.state.orders[taken.id].status is OrderStatus.UNKNOWN)
+        if not is_down:
+            assert await executor._reconciliation.is_explained()
+            assert executor.state.orders[taken.id].status is OrderStatus.FILLED
+    async with trading(simulator, tmp_path, never) as executor:
+        assert executor.state.orders[taken.id].status is OrderStatus.FILLED
+        assert executor.state.external_fills == []
+        await assert_explained(simulator, executor)

@@ -1,0 +1,477 @@
+"""Keeps our books and the exchange's the same: at the start, after each gap, and all the time.
+
+Two ways lead there. Each order that is not settled is looked up by itself. And the account as a
+whole is audited: every trade is read by its id, whoever made it, and what the account holds is
+compared with what all trades add up to. What no trade explains is an alarm; nothing is invented.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import structlog
+
+from bagbot.domain.clock import Clock
+from bagbot.domain.errors import (
+    AuthenticationError,
+    ExchangeError,
+    IllegalTransitionError,
+    OrderNotFoundError,
+)
+from bagbot.domain.events import Cancelled, Expired
+from bagbot.domain.order import Order, OrderStatus
+from bagbot.trading import reconciler
+from bagbot.trading.account_book import AccountBook
+from bagbot.trading.connectors.interface import ExchangeOrder, IExchangeConnector, Trade
+from bagbot.trading.journal_records import (
+    BaselineTaken,
+    ExternalFilled,
+    ResidualFound,
+    TradesCovered,
+)
+from bagbot.trading.order_lookup import OrderLookup
+from bagbot.trading.submission import ExecutorSettings
+
+logger = structlog.get_logger(__name__)
+
+_NS: Final = 1_000_000_000
+# A balance may lag behind its trade: only what stays the same so often is a residual.
+CONFIRMATIONS: Final = 3
+_NOBODY: Final = ""
+
+
+class Reconciliation:
+    """Asks the exchange, and takes what it says into the book.
+
+    `symbols` are those whose trades are read by id; others join when somebody trades them on the
+    account. `halt` is called when the exchange refuses the key.
+    """
+
+    def __init__(
+        self,
+        connector: IExchangeConnector,
+        book: AccountBook,
+        clock: Clock,
+        settings: ExecutorSettings,
+        *,
+        halt: Callable[[str], None],
+    ) -> None:
+        self.in_flight: set[str] = set()
+        self.stream_is_open = False
+        self._connector = connector
+        self._capabilities = connector.capabilities
+        self._book = book
+        self._state = book.state
+        self._clock = clock
+        self._settings = settings
+        self._halt = halt
+        self._lookup = OrderLookup(connector, clock, settings, self.is_explained)
+        self._looking: dict[str, asyncio.Lock] = {}
+        self._looked_up_ns: dict[str, int] = {}
+        self._symbols: set[str] = set()
+        self._auditing = asyncio.Lock()
+        self._audit_at_ns = 0
+        self._suspected: dict[str, Decimal] = {}
+        self._suspected_rounds = 0
+        self._suspected_ns = 0
+        self._shouted: set[str] = set()
+
+    def watch(self, symbols: Iterable[str]) -> None:
+        """Read the trades of these symbols by id from now on."""
+        self._symbols.update(symbols)
+
+    # ---------------------------------------------------------------- orders
+
+    async def start(self) -> None:
+        """Settle, and look at a mismatch until it is gone or certain: before anything is sent."""
+        await self.settle()
+        for _ in range(2 * CONFIRMATIONS):
+            if not self._suspected or self._suspected_rounds >= CONFIRMATIONS:
+                return
+            await asyncio.sleep(self._settings.probe_interval_s)
+            await self._try_audit()
+
+    async def settle(self) -> None:
+        """Ask about every order that is not settled, then about the account as a whole."""
+        for order_id in tuple(self._state.live):
+            if order_id not in self.in_flight:
+                await self.try_look_up(order_id)
+        await self._try_audit()
+
+    async def keep_looking(self) -> None:
+        """Look up what is unknown often, what is open now and then; audit now and then."""
+        while True:
+            await asyncio.sleep(self._settings.probe_interval_s)
+            for order_id in tuple(self._state.live):
+                if order_id not in self.in_flight and self._is_due(order_id):
+                    await self.try_look_up(order_id)
+            has_begun = self._state.holdings.baseline is not None
+            if not has_begun or self._clock.monotonic_ns() >= self._audit_at_ns:
+                await self._try_audit()
+
+    def _is_due(self, order_id: str) -> bool:
+        if self._state.orders[order_id].status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED):
+            return True
+        settings = self._settings
+        wait_s = settings.audit_interval_s if self.stream_is_open else settings.poll_interval_s
+        seen_ns = self._looked_up_ns.get(order_id, 0)
+        return self._clock.monotonic_ns() - seen_ns >= wait_s * _NS
+
+    async def try_look_up(self, order_id: str) -> None:
+        """Look one order up; what fails is tried again later."""
+        try:
+            await self.look_up(order_id)
+        except AuthenticationError as error:
+            self._halt(str(error))
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("look-up failed, tried again", order_id=order_id, error=str(error))
+
+    async def look_up(self, order_id: str) -> None:
+        """Ask for one order, one question at a time: the answers add up to a proof."""
+        lock = self._looking.setdefault(order_id, asyncio.Lock())
+        try:
+            async with lock:
+                self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+                found = await self._lookup.ask(self._state.orders[order_id])
+                if isinstance(found, ExchangeOrder):
+                    await self.learn_told(order_id, found)
+                elif isinstance(found, reconciler.Contested):
+                    await self._shout(order_id, found)
+                elif found is not None:
+                    await self._book.learn(order_id, [found])
+        finally:
+            if not lock.locked() and self._state.orders[order_id].is_final:
+                self._looking.pop(order_id, None)
+
+    async def _shout(self, order_id: str, found: reconciler.Contested) -> None:
+        """Dispute what no further question can settle; once, so that a human can put it aside."""
+        if order_id not in self._shouted:
+            self._shouted.add(order_id)
+            symbol = self._state.orders[order_id].intent.request.symbol
+            await self._book.dispute(symbol, found.message, order_id=order_id)
+
+    async def learn_told(self, order_id: str, told: ExchangeOrder) -> None:
+        """Take in what the exchange says of an order, asking for its trades where some lack."""
+        order = self._state.orders[order_id]
+        now_ns = self._clock.time_ns()
+        self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+        try:
+            events = reconciler.events_from(order, told, now_ns)
+        except IllegalTransitionError as error:
+            symbol = order.intent.request.symbol
+            await self._book.dispute(symbol, str(error), order_id=order_id)
+            return
+        # How it ended is learned last: an ended order is not asked about again.
+        endings = [event for event in events if isinstance(event, Cancelled | Expired)]
+        await self._book.learn(order_id, [event for event in events if event not in endings])
+        order = self._state.orders[order_id]
+        if reconciler.lacks_fills(order, told):
+            await self._learn_trades(order, told)
+            if reconciler.lacks_fills(self._state.orders[order_id], told):
+                logger.warning("trades are not told yet", order_id=order_id, filled=told.filled)
+                return
+        await self._book.learn(order_id, endings)
+
+    async def _learn_trades(self, order: Order, told: ExchangeOrder) -> None:
+        now_ns = self._clock.time_ns()
+        if "fetch_my_trades" in self._capabilities:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                trades = await self._connector.fetch_my_trades(
+                    order.intent.request.symbol, order_id=told.id
+                )
+            await self._book.learn(order.id, reconciler.events_from_trades(order, trades, now_ns))
+            return
+        fill = reconciler.summed_fill(order, told)
+        if fill is not None:
+            await self._book.learn(order.id, [reconciler.filled(told.id, fill, now_ns)])
+
+    async def hear(self, told: ExchangeOrder) -> None:
+        """Take in an event of the account's stream, about an order of ours or somebody else's."""
+        order_id = self._state.order_of(told)
+        try:
+            if order_id is not None:
+                await self.learn_told(order_id, told)
+            elif self._connector.trades_are_complete:
+                await self._see_external(told)
+                # Its trades are read by id, so that none is booked twice and none left out.
+                self._audit_at_ns = 0
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("order is read again later", order_id=order_id, error=str(error))
+
+    # ----------------------------------------------------------------- audit
+
+    async def is_explained(self) -> bool:
+        """Audit the account now; return whether every trade is booked and nothing is left over.
+
+        Where the exchange's trades are not complete this cannot be asked, and is taken for granted.
+        """
+        return not self._connector.trades_are_complete or await self._audit()
+
+    async def _try_audit(self) -> bool:
+        try:
+            return await self.is_explained()
+        except AuthenticationError as error:
+            self._halt(str(error))
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("audit failed, tried again", error=str(error))
+        return False
+
+    async def _audit(self) -> bool:
+        async with self._auditing:
+            self._audit_at_ns = self._clock.monotonic_ns() + int(
+                self._settings.audit_interval_s * _NS
+            )
+            symbols = self._watched()
+            if self._state.holdings.baseline is None:
+                return await self._take_baseline(symbols)
+            told = await self._fetch_holdings(symbols)
+            is_covered = True
+            for symbol in symbols:
+                is_covered = await self._cover(symbol) and is_covered
+                await self._see_open_orders(symbol)
+            return await self._compare(told, symbols, is_covered=is_covered)
+
+    async def _take_baseline(self, symbols: Sequence[str]) -> bool:
+        """Begin the books: what the account holds now, while nothing trades."""
+        exchange_time_ns = self._exchange_time_ns()
+        booked = self._state.holdings.booked
+        before = await self._fetch_holdings(symbols)
+        newest: dict[str, str] = {}
+        for symbol in symbols:
+            trades = await self._fetch_trades(symbol, None)
+            if not await self._find_own(trades):
+                return False
+            newest[symbol] = trades[-1].fill.trade_id if trades else ""
+        after = await self._fetch_holdings(symbols)
+        if after != before or self._state.holdings.booked != booked:
+            self._audit_at_ns = 0
+            return False
+        await self._book.note(
+            BaselineTaken(
+                time_ns=self._clock.time_ns(),
+                exchange_time_ns=exchange_time_ns,
+                holdings=after,
+                trades=newest,
+            )
+        )
+        logger.info("the books begin", holdings={n: str(a) for n, a in after.items() if a})
+        for symbol in symbols:
+            await self._see_open_orders(symbol)
+        return True
+
+    async def _find_own(self, trades: Sequence[Trade]) -> bool:
+        """Book what is ours among trades that the baseline will hold; False when it is not clear.
+
+        Only an order that is not settled can lack a trade.
+        """
+        orders = (self._state.orders[order_id] for order_id in self._state.live)
+        sent_ms = [send.timestamp_ms for order in orders for send in order.sends.values()]
+        if not sent_ms:
+            return True
+        for trade in trades:
+            if trade.fill.exchange_time_ns >= min(sent_ms) * 1_000_000:
+                owner = await self._owner(trade)
+                if owner is None:
+                    return False
+                await self._learn_trade(owner, trade)
+        return True
+
+    async def _cover(self, symbol: str) -> bool:
+        """Book every trade since the newest one booked; return whether none was left out."""
+        holdings = self._state.holdings
+        assert holdings.baseline is not None
+        newest = holdings.covered.get(symbol)
+        trades = await self._fetch_trades(symbol, newest)
+        if newest:
+            if not trades or trades[0].fill.trade_id != newest:
+                await self._book.dispute(
+                    symbol,
+                    f"the exchange no longer knows trade {newest} of {symbol}: it has lost its "
+                    f"memory, or this is another account; nothing is changed here",
+                )
+                return False
+            trades = trades[1:]
+        elif newest is None:
+            # A symbol that joined later: what happened before the books began is not theirs.
+            began_ns = holdings.baseline.exchange_time_ns
+            trades = [trade for trade in trades if trade.fill.exchange_time_ns > began_ns]
+        last, is_complete = newest, True
+        for trade in trades:
+            if not await self._book_trade(trade):
+                is_complete = False
+                break
+            last = trade.fill.trade_id
+        if last and last != newest:
+            now_ns = self._clock.time_ns()
+            await self._book.note(TradesCovered(time_ns=now_ns, symbol=symbol, trade_id=last))
+        return is_complete
+
+    async def _book_trade(self, trade: Trade) -> bool:
+        """Book one trade with the order it belongs to; return False when that is not clear yet."""
+        owner = await self._owner(trade)
+        if owner is None:
+            return False
+        if owner:
+            await self._learn_trade(owner, trade)
+            return True
+        fact = ExternalFilled(
+            time_ns=self._clock.time_ns(),
+            symbol=trade.symbol,
+            side=trade.side,
+            exchange_order_id=trade.exchange_order_id,
+            fill=trade.fill,
+        )
+        if await self._book.note(fact):
+            logger.warning(
+                "a trade that is not ours",
+                symbol=trade.symbol,
+                side=trade.side.value,
+                quantity=str(trade.fill.quantity),
+                exchange_order_id=trade.exchange_order_id,
+            )
+        return True
+
+    async def _owner(self, trade: Trade) -> str | None:
+        """Return our id of the order a trade belongs to, "" for another's, None when not clear."""
+        order_id = self._state.order_of_trade(trade)
+        if order_id is not None:
+            return order_id
+        if self._state.is_external(trade):
+            return _NOBODY
+        # A trade names no client order id: only its order tells whose it is.
+        try:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                told = await self._connector.fetch_order(trade.exchange_order_id, trade.symbol)
+        except OrderNotFoundError:
+            return None
+        order_id = self._state.order_of(told)
+        if order_id is not None:
+            await self.learn_told(order_id, told)
+            return order_id
+        return _NOBODY if await self._see_external(told) else None
+
+    async def _learn_trade(self, owner: str, trade: Trade) -> None:
+        if owner:
+            order, now_ns = self._state.orders[owner], self._clock.time_ns()
+            await self._book.learn(owner, reconciler.events_from_trades(order, [trade], now_ns))
+
+    async def _see_external(self, told: ExchangeOrder) -> bool:
+        """Take note of an order that no id of ours names; return False when it may be ours."""
+        for order_id in self._state.live:
+            order = self._state.orders[order_id]
+            if reconciler.may_be(order, told):
+                await self._shout(order_id, reconciler.contested(order, told))
+                return False
+        known = self._state.holdings.external_orders.get((told.symbol, told.id))
+        fact = reconciler.external_order(told, self._clock.time_ns())
+        if known is not None and known.is_open is fact.is_open:
+            return True
+        await self._book.note(fact)
+        logger.info(
+            "an order that is not ours",
+            symbol=told.symbol,
+            exchange_order_id=told.id,
+            client_order_id=told.client_order_id,
+            status=told.status.value,
+        )
+        if reconciler.bears_our_mark(told):
+            await self._book.dispute(
+                told.symbol,
+                f"order {told.id} bears the mark of bagbot ({told.client_order_id}), and this "
+                f"journal does not know it: another engine trades this account, or the journal "
+                f"is not the newest",
+            )
+        return True
+
+    async def _see_open_orders(self, symbol: str) -> None:
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            rests = await self._connector.fetch_open_orders(symbol)
+        for told in rests:
+            if self._state.order_of(told) is None:
+                await self._see_external(told)
+        here = {told.id for told in rests}
+        for (of, exchange_id), seen in tuple(self._state.holdings.external_orders.items()):
+            if seen.is_open and of == symbol and exchange_id not in here:
+                try:
+                    async with asyncio.timeout(self._settings.read_timeout_s):
+                        await self._see_external(
+                            await self._connector.fetch_order(exchange_id, symbol)
+                        )
+                except OrderNotFoundError:
+                    logger.warning("an external order is gone", exchange_order_id=exchange_id)
+
+    async def _compare(
+        self, told: Mapping[str, Decimal], symbols: Sequence[str], *, is_covered: bool
+    ) -> bool:
+        """Compare what is held with the books; a difference must stay the same to be believed."""
+        holdings = self._state.holdings
+        booked = holdings.booked
+        found = holdings.unexplained(told, symbols)
+        if found:
+            again = await self._fetch_holdings(symbols)
+            if again != told or holdings.booked != booked:
+                # Something traded meanwhile: this round says nothing.
+                self._suspected, self._suspected_rounds = {}, 0
+                self._audit_soon()
+                return False
+        self._suspect(found)
+        if found and self._suspected_rounds < CONFIRMATIONS:
+            self._audit_soon()
+            return False
+        await self._settle_residuals(found)
+        return is_covered and not found
+
+    def _suspect(self, found: dict[str, Decimal]) -> None:
+        """Count in how many rounds, far enough apart, the same was left over."""
+        now_ns = self._clock.monotonic_ns()
+        spacing_ns = int(self._settings.probe_interval_s * _NS) * 9 // 10
+        if found != self._suspected:
+            self._suspected, self._suspected_rounds, self._suspected_ns = found, 1, now_ns
+        elif now_ns - self._suspected_ns >= spacing_ns:
+            self._suspected_rounds += 1
+            self._suspected_ns = now_ns
+
+    async def _settle_residuals(self, found: Mapping[str, Decimal]) -> None:
+        known = self._state.holdings.residuals
+        for name in sorted(found.keys() | known.keys()):
+            amount = found.get(name, Decimal(0))
+            if known.get(name, Decimal(0)) == amount:
+                continue
+            now_ns = self._clock.time_ns()
+            await self._book.note(ResidualFound(time_ns=now_ns, name=name, amount=amount))
+            if amount:
+                logger.error(
+                    "the exchange holds what no trade explains; only reducing is allowed now",
+                    name=name,
+                    residual=str(amount),
+                )
+            else:
+                logger.info("a residual is explained", name=name)
+
+    def _audit_soon(self) -> None:
+        wait_ns = int(self._settings.probe_interval_s * _NS)
+        self._audit_at_ns = self._clock.monotonic_ns() + wait_ns
+
+    def _watched(self) -> list[str]:
+        seen = {symbol for symbol, _ in self._state.holdings.external_orders}
+        return sorted(self._symbols | seen | self._state.symbols)
+
+    def _exchange_time_ns(self) -> int:
+        stamp = self._connector.stamp()
+        return stamp.get("timestamp", self._clock.time_ns() // 1_000_000) * 1_000_000
+
+    async def _fetch_trades(self, symbol: str, from_trade_id: str | None) -> Sequence[Trade]:
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            return await self._connector.fetch_my_trades(
+                symbol, from_trade_id=from_trade_id or None
+            )
+
+    async def _fetch_holdings(self, symbols: Sequence[str]) -> dict[str, Decimal]:
+        """Return what is held: futures positions by symbol, or balances by asset."""
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            if any(":" in symbol for symbol in symbols):
+                positions = await self._connector.fetch_positions()
+                return {position.symbol: position.quantity for position in positions}
+            balances = await self._connector.fetch_balance()
+            return {asset: balance.total for asset, balance in balances.items()}
