@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bagbot.domain.errors import RateLimitedError
 from bagbot.domain.order import OrderStatus
 from bagbot.simulator.server import SimulatorServer
 from bagbot.tests.conftest import API_KEY, API_SECRET
@@ -292,3 +293,48 @@ async def test_an_order_in_doubt_is_found_by_its_trade(
         assert executor.state.orders[taken.id].status is OrderStatus.FILLED
         assert executor.state.external_fills == []
         await assert_explained(simulator, executor)
+
+
+@pytest.mark.parametrize(
+    ("status", "by"),
+    [(429, {"method": "GET"}), (418, {"method": "GET"}), (429, BY_STREAM)],
+    ids=["429-read", "418-read", "429-order"],
+)
+async def test_after_too_many_nothing_is_sent_until_the_wait_is_over(
+    simulator: SimulatorServer, tmp_path: Path, status: int, by: dict[str, str]
+) -> None:
+    """By the exchange's own log: no read, no order, no cancel, no new stream."""
+    busy = ExecutorSettings(
+        probe_interval_s=0.05, poll_interval_s=0.1, audit_interval_s=0.1, price_interval_s=0.1
+    )
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, busy) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 500))
+        lower = await submitted(executor, "lower", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[lower.id].status is OrderStatus.OPEN)
+        too_many = {"code": -1003, "msg": "Too much request weight used."}
+        refusal = {"kind": "refuse", "status": status, "body": too_many, "retry_after_s": 2}
+        await ask(simulator, "POST", "/admin/faults", by | refusal)
+        if by is BY_STREAM:
+            await submitted(executor, "refused")
+        await asyncio.sleep(0.4)
+        # The stream breaks in the meantime, too, and people order and cancel.
+        await ask(simulator, "POST", "/admin/faults", {"kind": "cut", "path": "user"})
+        await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 800}")
+        during = await submitted(executor, "during")
+        with pytest.raises(RateLimitedError):
+            await executor.cancel(lower.id)
+        assert (await executor.until_settled(during.id, 2)).status is OrderStatus.REJECTED
+        # Afterwards all goes on, and what happened meanwhile is known.
+        assert (await executor.until_settled(rests.id, 8)).status is OrderStatus.FILLED
+        after = await submitted(executor, "after")
+        assert (await executor.until_settled(after.id, 8)).status is OrderStatus.FILLED
+    log = await ask(simulator, "GET", "/admin/requests")
+    received_s = [request["received_monotonic_ns"] / 1e9 for request in log]
+    refused_s = [at for at, request in zip(received_s, log, strict=True) if request["fault"]][-1]
+    # What was in flight by then had left before the answer could arrive.
+    gap = [at - refused_s for at in received_s if at > refused_s + 0.1]
+    assert min(gap) >= 2
+    assert "userDataStream.subscribe.signature" in [
+        request["path"] for at, request in zip(received_s, log, strict=True) if at > refused_s
+    ]

@@ -472,6 +472,7 @@ class BinanceConnector(CcxtConnector):
             session=self._open_session,
             order_of=self._order_of_event,
             key_advice=self._key_advice(),
+            gate=self._exchange.gate,
         )
         self._stream = stream
         return stream.events()

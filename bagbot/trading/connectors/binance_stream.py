@@ -26,6 +26,7 @@ from bagbot.domain.errors import (
     ExchangeUnavailableError,
     RateLimitedError,
 )
+from bagbot.trading.connectors.guarded_exchange import RateGate, wait_after_s
 from bagbot.trading.connectors.interface import (
     AccountEvent,
     ExchangeOrder,
@@ -204,8 +205,19 @@ class FuturesDoor:
 
 
 async def connect(session: aiohttp.ClientSession, url: str) -> Socket:
-    """Return an open WebSocket; pings are answered by `Socket`, which counts them as life."""
-    return Socket(await session.ws_connect(url, autoping=False))
+    """Return an open WebSocket; pings are answered by `Socket`, which counts them as life.
+
+    Raises RateLimitedError when there were too many connections.
+    """
+    try:
+        return Socket(await session.ws_connect(url, autoping=False))
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status not in (418, 429):
+            raise
+        stated = (error.headers or {}).get("Retry-After", "")
+        wait_s = wait_after_s(error.status, float(stated) if stated.isdecimal() else None)
+        text = f"the connection was refused: too many (HTTP {error.status})"
+        raise RateLimitedError(text, retry_after_s=wait_s, http_status=error.status) from error
 
 
 def _refusal(answer: Message) -> ExchangeError:
@@ -219,7 +231,8 @@ def _refusal(answer: Message) -> ExchangeError:
     if status in (418, 429):
         data = error.get("data") or {}
         until_ms, now_ms = data.get("retryAfter"), data.get("serverTime")
-        wait_s = (until_ms - now_ms) / 1000 if until_ms and now_ms else None
+        stated_s = (until_ms - now_ms) / 1000 if until_ms and now_ms else None
+        wait_s = wait_after_s(status, stated_s)
         return RateLimitedError(text, retry_after_s=wait_s, code=code, http_status=status)
     return ExchangeUnavailableError(text, code=code, http_status=status)
 
@@ -235,12 +248,15 @@ class AccountStream:
         session: Callable[[], aiohttp.ClientSession | None],
         order_of: Callable[[Message], ExchangeOrder | None],
         key_advice: str,
+        gate: RateGate,
     ) -> None:
         self._door = door
         self._venue = venue
         self._session = session
         self._order_of = order_of
         self._key_advice = key_advice
+        # The one that every request passes: who is told to wait here sends nothing there.
+        self._gate = gate
         self._renew_at_s = float("inf")
         self._open_socket: Socket | None = None
         self._asked: dict[object, asyncio.Future[Message]] = {}
@@ -276,6 +292,7 @@ class AccountStream:
             socket: Socket | None = None
             opened_at_s = time.monotonic()
             try:
+                await asyncio.sleep(self._gate.remaining_s)
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):
                     socket = await self._door.open(session)
                 opened_at_s = time.monotonic()
@@ -296,7 +313,8 @@ class AccountStream:
                 raise
             except (*_TROUBLE, ExchangeError) as error:
                 reason = _reason(error)
-                wait_s = getattr(error, "retry_after_s", None) or 0.0
+                if isinstance(error, RateLimitedError):
+                    self._gate.close_for(error.retry_after_s or 0.0)
             finally:
                 await self._leave(socket)
             if time.monotonic() - opened_at_s > _STABLE_AFTER_S:
@@ -307,7 +325,7 @@ class AccountStream:
             if not is_loss_told:
                 is_loss_told = True
                 yield StreamLost(reason)
-            await asyncio.sleep(max(pause_s, wait_s))
+            await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _leave(self, socket: Socket | None) -> None:
