@@ -29,8 +29,8 @@ class AccountBook:
         self._clock = clock
         self._halt = halt
 
-    async def learn(self, order_id: str, events: Sequence[OrderEvent]) -> None:
-        """Take in facts about an order; what contradicts itself becomes a dispute.
+    async def learn(self, order_id: str, events: Sequence[OrderEvent]) -> bool:
+        """Take in facts about an order; return whether any was news. Contradictions are disputed.
 
         Raises JournalError.
         """
@@ -43,9 +43,10 @@ class AccountBook:
             symbol = self.state.orders[order_id].intent.request.symbol
             await self.dispute(symbol, str(error), order_id=order_id)
         if not news:
-            return
+            return False
         await self.append([record_of(event, order_id) for event in news])
         self.publish(order_id, news)
+        return True
 
     async def note(self, fact: AccountFact) -> bool:
         """Take in a fact about the account as a whole; return whether it was news.

@@ -135,7 +135,8 @@ class Reconciliation:
                 self._looked_up_ns[order_id] = self._clock.monotonic_ns()
                 found = await self._lookup.ask(self._state.orders[order_id])
                 if isinstance(found, ExchangeOrder):
-                    await self.learn_told(order_id, found)
+                    if await self.learn_told(order_id, found):
+                        self._doubt_stream(order_id, found.exchange_time_ns)
                 elif isinstance(found, reconciler.Contested):
                     await self._shout(order_id, found)
                 elif found is not None:
@@ -151,8 +152,18 @@ class Reconciliation:
             symbol = self._state.orders[order_id].intent.request.symbol
             await self._book.dispute(symbol, found.message, order_id=order_id)
 
-    async def learn_told(self, order_id: str, told: ExchangeOrder) -> None:
-        """Take in what the exchange says of an order, asking for its trades where some lack."""
+    def _doubt_stream(self, order_id: str, exchange_time_ns: int) -> None:
+        """Have the stream opened anew when it has kept something to itself: a staleness timer."""
+        age_ns = self._exchange_time_ns() - exchange_time_ns
+        if self.stream_is_open and age_ns > self._settings.stream_lag_max_s * _NS:
+            logger.warning("the account stream did not tell; it is renewed", order_id=order_id)
+            self._connector.renew_stream()
+
+    async def learn_told(self, order_id: str, told: ExchangeOrder) -> bool:
+        """Take in what the exchange says of an order, asking for its trades where some lack.
+
+        Returns whether it was news.
+        """
         order = self._state.orders[order_id]
         now_ns = self._clock.time_ns()
         self._looked_up_ns[order_id] = self._clock.monotonic_ns()
@@ -161,30 +172,31 @@ class Reconciliation:
         except IllegalTransitionError as error:
             symbol = order.intent.request.symbol
             await self._book.dispute(symbol, str(error), order_id=order_id)
-            return
+            return False
         # How it ended is learned last: an ended order is not asked about again.
         endings = [event for event in events if isinstance(event, Cancelled | Expired)]
-        await self._book.learn(order_id, [event for event in events if event not in endings])
+        is_news = await self._book.learn(order_id, [e for e in events if e not in endings])
         order = self._state.orders[order_id]
         if reconciler.lacks_fills(order, told):
-            await self._learn_trades(order, told)
+            is_news = await self._learn_trades(order, told) or is_news
             if reconciler.lacks_fills(self._state.orders[order_id], told):
                 logger.warning("trades are not told yet", order_id=order_id, filled=told.filled)
-                return
-        await self._book.learn(order_id, endings)
+                return is_news
+        return await self._book.learn(order_id, endings) or is_news
 
-    async def _learn_trades(self, order: Order, told: ExchangeOrder) -> None:
+    async def _learn_trades(self, order: Order, told: ExchangeOrder) -> bool:
         now_ns = self._clock.time_ns()
         if "fetch_my_trades" in self._capabilities:
             async with asyncio.timeout(self._settings.read_timeout_s):
                 trades = await self._connector.fetch_my_trades(
                     order.intent.request.symbol, order_id=told.id
                 )
-            await self._book.learn(order.id, reconciler.events_from_trades(order, trades, now_ns))
-            return
+            events = reconciler.events_from_trades(order, trades, now_ns)
+            return await self._book.learn(order.id, events)
         fill = reconciler.summed_fill(order, told)
-        if fill is not None:
-            await self._book.learn(order.id, [reconciler.filled(told.id, fill, now_ns)])
+        if fill is None:
+            return False
+        return await self._book.learn(order.id, [reconciler.filled(told.id, fill, now_ns)])
 
     async def hear(self, told: ExchangeOrder) -> None:
         """Take in an event of the account's stream, about an order of ours or somebody else's."""
@@ -354,7 +366,9 @@ class Reconciliation:
     async def _learn_trade(self, owner: str, trade: Trade) -> None:
         if owner:
             order, now_ns = self._state.orders[owner], self._clock.time_ns()
-            await self._book.learn(owner, reconciler.events_from_trades(order, [trade], now_ns))
+            events = reconciler.events_from_trades(order, [trade], now_ns)
+            if await self._book.learn(owner, events):
+                self._doubt_stream(owner, trade.fill.exchange_time_ns)
 
     async def _see_external(self, told: ExchangeOrder) -> bool:
         """Take note of an order that no id of ours names; return False when it may be ours."""
@@ -388,8 +402,11 @@ class Reconciliation:
         async with asyncio.timeout(self._settings.read_timeout_s):
             rests = await self._connector.fetch_open_orders(symbol)
         for told in rests:
-            if self._state.order_of(told) is None:
+            order_id = self._state.order_of(told)
+            if order_id is None:
                 await self._see_external(told)
+            elif await self.learn_told(order_id, told):
+                self._doubt_stream(order_id, told.exchange_time_ns)
         here = {told.id for told in rests}
         for (of, exchange_id), seen in tuple(self._state.holdings.external_orders.items()):
             if seen.is_open and of == symbol and exchange_id not in here:

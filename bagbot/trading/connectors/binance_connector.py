@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiohttp
 
 from bagbot.domain.errors import (
+    ConfigError,
     ExchangeError,
     ExchangeUnavailableError,
     InvalidOrderError,
@@ -33,7 +34,13 @@ from bagbot.trading.connectors.binance_errors import (
     classify,
     code_and_words,
 )
-from bagbot.trading.connectors.binance_stream import AccountStream, Door, FuturesDoor, SpotDoor
+from bagbot.trading.connectors.binance_stream import (
+    STREAM_LIFE_S,
+    AccountStream,
+    Door,
+    FuturesDoor,
+    SpotDoor,
+)
 from bagbot.trading.connectors.binance_venues import choose_venue
 from bagbot.trading.connectors.ccxt_connector import (
     CcxtConnector,
@@ -58,6 +65,8 @@ from bagbot.trading.connectors.server_clock import ServerClock
 _Post = Callable[[], Awaitable[Mapping[str, Any]]]
 _Ask = Callable[[Mapping[str, Any]], Awaitable[list[Any]]]
 
+# It is half of the fence: what is taken later than this is refused, so it must be short.
+RECV_WINDOW_MS_MAX: Final = 5000
 _PAGE: Final = 1000
 _DAY_MS: Final = 86_400_000
 _INSTRUMENTS_STALE_AFTER_S: Final = 3600.0
@@ -76,7 +85,8 @@ class BinanceConnector(CcxtConnector):
     BAGBOT_ALLOW_LIVE=yes.
 
     With `orders_by_stream` spot orders go over the connection of `watch_events` while it is open
-    (`order.place`): no request of their own, which is faster. Somebody has to iterate over the
+    (`order.place`): no request of their own, which is faster. That connection is replaced every
+    `stream_life_s`, before Binance ends it. Somebody has to iterate over the
     events then, because the answers come in between. Else, and otherwise, orders go over REST.
     """
 
@@ -94,11 +104,15 @@ class BinanceConnector(CcxtConnector):
         recv_window_ms: int = 3000,
         timeout_s: float = 10.0,
         orders_by_stream: bool = False,
+        stream_life_s: float = STREAM_LIFE_S,
     ) -> None:
+        if not 0 < recv_window_ms <= RECV_WINDOW_MS_MAX:
+            raise ConfigError(f"recv_window_ms must be 1 to {RECV_WINDOW_MS_MAX}")
         self._recv_window_ms = recv_window_ms
         self._timeout_s = timeout_s
         # Only spot's account stream is a connection of the WebSocket API.
         self._orders_by_stream = orders_by_stream and not futures
+        self._stream_life_s = stream_life_s
         self._stream: AccountStream | None = None
         self._futures = futures
         # On futures a cancel has no id of its own, and the order keeps its.
@@ -473,9 +487,15 @@ class BinanceConnector(CcxtConnector):
             order_of=self._order_of_event,
             key_advice=self._key_advice(),
             gate=self._exchange.gate,
+            life_s=self._stream_life_s,
         )
         self._stream = stream
         return stream.events()
+
+    def renew_stream(self) -> None:
+        """Open the account's stream anew, the new connection before the old one is left."""
+        if self._stream is not None:
+            self._stream.rotate()
 
     def _door(self) -> Door:
         sockets = self._exchange.urls["api"]["ws"]

@@ -281,6 +281,9 @@ class IExchangeConnector(ABC):
         """
         raise self._unsupported("watch_events")
 
+    def renew_stream(self) -> None:  # noqa: B027 - most need not be told.
+        """Open the account's event stream anew: it has kept something to itself."""
+
     async def close(self) -> None:  # noqa: B027 - having nothing to close is a good default.
         """Close every connection; a connector without any needs nothing."""
 
