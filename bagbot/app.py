@@ -238,6 +238,7 @@ def _executor(
         fence_margin_ms=int(settings.executor.fence_margin_s * 1000),
         probe_interval_s=settings.executor.probe_interval_s,
         audit_interval_s=settings.executor.audit_interval_s,
+        tokens_per_symbol=settings.executor.tokens_per_symbol,
     )
     if account != "paper":
         require_safe(times, is_spot=not connector.futures)

@@ -62,6 +62,8 @@ class AccountState:
         self.updated_ns: dict[str, int] = {}
         self.live: dict[str, None] = {}
         self.symbols: set[str] = set()
+        self.tokens_made: dict[str, int] = {}
+        self.tokens_taken: set[str] = set()
         self.fills: list[BookedFill] = []
         self.external_fills: list[BookedFill] = []
         self.ledger = Ledger()
@@ -97,6 +99,9 @@ class AccountState:
         self.orders[order.id] = order
         self.updated_ns[order.id] = order.intent.time_ns
         self.live[order.id] = None
+        if order.intent.source == "token":
+            symbol = order.intent.request.symbol
+            self.tokens_made[symbol] = self.tokens_made.get(symbol, 0) + 1
 
     def learn(self, order_id: str, event: OrderEvent) -> bool:
         """Apply one fact; return whether it was news.
@@ -124,6 +129,8 @@ class AccountState:
         if isinstance(event, Submitted):
             self._by_client_id[event.client_order_id] = order_id
             self.symbols.add(request.symbol)
+            if event.token:
+                self.tokens_taken.add(event.token)
         if after.exchange_order_id is not None:
             self._by_exchange_id[request.symbol, after.exchange_order_id] = order_id
         self.orders[order_id] = after

@@ -48,7 +48,7 @@ from bagbot.domain.order import (
     on_steps,
 )
 from bagbot.storage.journal import Journal
-from bagbot.trading import risk_manager
+from bagbot.trading import order_tokens, risk_manager
 from bagbot.trading.account_book import AccountBook, Listener
 from bagbot.trading.account_state import AccountState, Known
 from bagbot.trading.connectors.interface import (
@@ -121,7 +121,7 @@ class OrderExecutor:
         )
         self._book = AccountBook(self.state, journal, clock, self._halt)
         self._reconciliation = Reconciliation(
-            connector, self._book, clock, self._settings, halt=self._halt
+            connector, self._book, clock, self._settings, halt=self._halt, cancel=self.cancel
         )
         self._not_ready: str | None = "starting"
         self._tasks = asyncio.TaskGroup()
@@ -149,6 +149,8 @@ class OrderExecutor:
         self._not_ready = None
         self._start(self._reconciliation.keep_looking, "the look-up of orders")
         self._start(self._prices.keep_fresh, "the price feed")
+        if self._settings.tokens_per_symbol and self._connector.token_params(""):
+            self._start(self._keep_tokens, "the tokens")
         if "watch_events" in self._capabilities:
             self._start(self._follow_stream, "the account stream")
             self._start(self._take_events, "the account's events")
@@ -269,6 +271,8 @@ class OrderExecutor:
         """Return the position in `symbol` and what is still under way."""
         position = self.state.ledger.position(self.account, symbol).quantity
         buys, sells = self.state.pending(symbol)
+        # Tokens are not meant to trade: who plans a position leaves them out.
+        buys -= order_tokens.resting(self.state, symbol)
         return View(
             position=position,
             expected=position + buys - sells,
@@ -377,19 +381,31 @@ class OrderExecutor:
             )
             return [IntentRecorded(time_ns=intent.time_ns, intent=intent), refused], None
         now_ns, stamp = self._clock.time_ns(), self._connector.stamp()
+        token = self._token_for(intent)
         send = Submitted(
             time_ns=now_ns,
             client_order_id=client_order_id(self.account, symbol, intent.id, 0),
             timestamp_ms=stamp.get("timestamp", now_ns // 1_000_000),
             recv_window_ms=stamp.get("recvWindow", 0),
+            token="" if token is None else token.id,
         )
         recorded = IntentRecorded(time_ns=intent.time_ns, intent=intent, checks=verdict.checks)
         request = replace(
             intent.request,
             client_order_id=send.client_order_id,
-            params={**intent.request.params, **stamp},
+            params={**intent.request.params, **stamp, **self._token_params(token)},
         )
         return [recorded, send], request
+
+    def _token_for(self, intent: OrderIntent) -> Order | None:
+        if intent.source == order_tokens.SOURCE or not self._settings.tokens_per_symbol:
+            return None
+        return order_tokens.free_token(self.state, intent.request.symbol)
+
+    def _token_params(self, token: Order | None) -> Mapping[str, object]:
+        if token is None or token.exchange_order_id is None:
+            return {}
+        return self._connector.token_params(token.exchange_order_id)
 
     async def _carry_out(
         self,
@@ -414,6 +430,8 @@ class OrderExecutor:
                 return
             event = self._stopped_meanwhile(order_id)
             told = await self._send(request, send) if event is None else event
+            if isinstance(told, OutcomeUnknown):
+                told = await self._send_again(order_id, request) or told
             if isinstance(told, ExchangeOrder):
                 await self._reconciliation.learn_told(order_id, told)
             else:
@@ -498,6 +516,53 @@ class OrderExecutor:
             "order outcome unknown", client_order_id=request.client_order_id, reason=reason
         )
         return OutcomeUnknown(time_ns=self._clock.time_ns(), reason=reason)
+
+    async def _send_again(self, order_id: str, request: OrderRequest) -> ExchangeOrder | None:
+        """Send an order that replaces a token again; return it if the exchange says it has it.
+
+        Anything else proves nothing: a repetition may be refused though the first one traded.
+        """
+        if order_tokens.token_of(self.state, self.state.orders[order_id]) is None:
+            return None
+        for _ in range(self._settings.token_sends_max - 1):
+            if self._stopped_meanwhile(order_id) is not None:
+                return None
+            stamped = replace(request, params={**request.params, **self._connector.stamp()})
+            told = await self._send(stamped, self._prepared(stamped))
+            if isinstance(told, ExchangeOrder):
+                return told
+        return None
+
+    async def _keep_tokens(self) -> None:
+        """Keep some tokens resting in every symbol, through the same gate as every order."""
+        symbols = [s for s in self._risk_manager.limits.symbols or () if s in self.instruments]
+        while True:
+            pause_s = self._settings.probe_interval_s
+            for symbol in symbols:
+                if self.not_ready_reason is not None:
+                    break
+                if not await self._make_token(symbol):
+                    pause_s = self._settings.token_pause_s
+            await asyncio.sleep(pause_s)
+
+    async def _make_token(self, symbol: str) -> bool:
+        """Have one token more, if one is missing; return False when it could not be had."""
+        if len(order_tokens.tokens(self.state, symbol)) >= self._settings.tokens_per_symbol:
+            return True
+        await self._prices.freshen(symbol)
+        price = self._prices.price(symbol)
+        if price is None:
+            return False
+        intent = order_tokens.token_intent(
+            self.state, self.account, self.instruments[symbol], price, self._clock.time_ns()
+        )
+        try:
+            taken = await self.submit(intent)
+        except NotReadyError:
+            return False
+        assert taken.order is not None
+        order = await self.until_settled(taken.order.id, self._settings.probe_interval_s)
+        return not order.is_final
 
     def _stopped_meanwhile(self, order_id: str) -> OrderEvent | None:
         """The kill switch may have been turned while the order was being written down."""

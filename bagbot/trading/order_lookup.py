@@ -22,7 +22,8 @@ _NS: Final = 1_000_000_000
 class OrderLookup:
     """The questions about each order, and what absence they have shown so far.
 
-    `is_explained` reads all trades by id and says whether they explain what the account holds.
+    `is_explained` reads all trades by id and says whether they explain what the account holds;
+    `is_barred` says of an order that it can't be executed any more, whenever it arrives.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class OrderLookup:
         clock: Clock,
         settings: ExecutorSettings,
         is_explained: Callable[[], Awaitable[bool]],
+        is_barred: Callable[[Order], bool],
     ) -> None:
         self._connector = connector
         self._capabilities = connector.capabilities
         self._clock = clock
         self._settings = settings
         self._is_explained = is_explained
+        self._is_barred = is_barred
         self._absences: dict[str, reconciler.Absence] = {}
 
     async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
@@ -67,7 +70,8 @@ class OrderLookup:
     ) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Collect, one question at a time, what together proves that an order never arrived."""
         now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
-        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
+        is_past_fence = reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms)
+        if not is_past_fence and not self._is_barred(order):
             return None
         absence = self._absences.setdefault(order.id, reconciler.Absence())
         spacing_ns = int(self._settings.probe_interval_s * _NS)

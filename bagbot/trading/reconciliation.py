@@ -6,7 +6,7 @@ compared with what all trades add up to. What no trade explains is an alarm; not
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -21,7 +21,7 @@ from bagbot.domain.errors import (
 )
 from bagbot.domain.events import Cancelled, Expired
 from bagbot.domain.order import Order, OrderStatus
-from bagbot.trading import reconciler
+from bagbot.trading import order_tokens, reconciler
 from bagbot.trading.account_book import AccountBook
 from bagbot.trading.connectors.interface import ExchangeOrder, IExchangeConnector, Trade
 from bagbot.trading.journal_records import (
@@ -45,7 +45,8 @@ class Reconciliation:
     """Asks the exchange, and takes what it says into the book.
 
     `symbols` are those whose trades are read by id; others join when somebody trades them on the
-    account. `halt` is called when the exchange refuses the key.
+    account. `halt` is called when the exchange refuses the key, `cancel` takes back the token of an
+    order in doubt.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Reconciliation:
         settings: ExecutorSettings,
         *,
         halt: Callable[[str], None],
+        cancel: Callable[[str], Awaitable[Order]],
     ) -> None:
         self.in_flight: set[str] = set()
         self.stream_is_open = False
@@ -66,7 +68,14 @@ class Reconciliation:
         self._clock = clock
         self._settings = settings
         self._halt = halt
-        self._lookup = OrderLookup(connector, clock, settings, self.is_explained)
+        self._cancel = cancel
+        self._lookup = OrderLookup(
+            connector,
+            clock,
+            settings,
+            self.is_explained,
+            lambda order: order_tokens.is_barred(self._state, order),
+        )
         self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
         self._symbols: set[str] = set()
@@ -141,9 +150,18 @@ class Reconciliation:
                     await self._shout(order_id, found)
                 elif found is not None:
                     await self._book.learn(order_id, [found])
+                else:
+                    await self._take_token_back(order_id)
         finally:
             if not lock.locked() and self._state.orders[order_id].is_final:
                 self._looking.pop(order_id, None)
+
+    async def _take_token_back(self, order_id: str) -> None:
+        """Bar an order in doubt that was not found: without its token it cannot be executed."""
+        order = self._state.orders[order_id]
+        token = order_tokens.token_of(self._state, order)
+        if token is not None and order.status is OrderStatus.UNKNOWN and not token.is_final:
+            await self._cancel(token.id)
 
     async def _shout(self, order_id: str, found: reconciler.Contested) -> None:
         """Dispute what no further question can settle; once, so that a human can put it aside."""

@@ -25,6 +25,8 @@ class ExecutorSettings:
     document of Binance's bounds how late a spot order may execute, hence a minute.
     `audit_interval_s`: how often all trades are read and the balance is checked. What is learned
     there and is older than `stream_lag_max_s` makes the account's stream be opened anew.
+    `tokens_per_symbol`: how many tokens rest (0: no tokens); with one an order is sent up to
+    `token_sends_max` times until it is answered. After a token was refused comes `token_pause_s`.
     """
 
     send_timeout_s: float = 10.0
@@ -37,6 +39,9 @@ class ExecutorSettings:
     price_age_max_s: float = 5.0
     fence_margin_ms: int = 60_000
     close_timeout_s: float = 5.0
+    tokens_per_symbol: int = 0
+    token_sends_max: int = 3
+    token_pause_s: float = 60.0
 
 
 # On futures the matching engine itself refuses what comes after its time window; on spot nothing

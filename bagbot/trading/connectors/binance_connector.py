@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import aiohttp
+import ccxt
 
 from bagbot.domain.errors import (
     ConfigError,
@@ -67,6 +68,7 @@ _Ask = Callable[[Mapping[str, Any]], Awaitable[list[Any]]]
 
 # It is half of the fence: what is taken later than this is refused, so it must be short.
 RECV_WINDOW_MS_MAX: Final = 5000
+_MODE: Final = "cancelReplaceMode"
 _PAGE: Final = 1000
 _DAY_MS: Final = 86_400_000
 _INSTRUMENTS_STALE_AFTER_S: Final = 3600.0
@@ -234,7 +236,8 @@ class BinanceConnector(CcxtConnector):
         require_steps(request, instrument)
         fields = self._order_fields(request, instrument)
         client_order_id = fields["newClientOrderId"]
-        stream = self._stream if self._orders_by_stream else None
+        by_stream_too = self._orders_by_stream and _MODE not in fields
+        stream = self._stream if by_stream_too else None
         if stream is None or not stream.is_open:
             by_http = self._post_by_http(fields)
             return functools.partial(self._send_order, request, client_order_id, by_http)
@@ -254,11 +257,20 @@ class BinanceConnector(CcxtConnector):
 
         return send
 
+    def token_params(self, token_id: str) -> Mapping[str, object]:
+        """Return what makes an order replace another one, and fail if that is gone; spot only."""
+        if self._futures:
+            return {}
+        return {_MODE: "STOP_ON_FAILURE", "cancelOrderId": token_id}
+
     def _post_by_http(self, fields: Mapping[str, Any]) -> _Post:
         api = "fapiPrivate" if self._futures else "private"
+        replaces = _MODE in fields
+        path = "order/cancelReplace" if replaces else "order"
         # Straight to CCXT's HTTP: its throttle and its repeats are not for orders.
-        signed = self._exchange.sign("order", [api], "POST", fields)
-        return functools.partial(self._exchange.fetch, **signed)
+        signed = self._exchange.sign(path, [api], "POST", fields)
+        post = functools.partial(self._exchange.fetch, **signed)
+        return functools.partial(_replacing, post) if replaces else post
 
     async def _post_by_stream(
         self, stream: AccountStream, question: Mapping[str, Any]
@@ -639,6 +651,33 @@ class BinanceConnector(CcxtConnector):
         if failure.code == TIMESTAMP_OUTSIDE:
             self._clock.distrust()
         return classify(failure, is_futures=self.futures)
+
+
+async def _replacing(post: _Post) -> Mapping[str, Any]:
+    """Return the answer to the new order of a cancelReplace.
+
+    Raises OrderRejectedError when the old order was cancelled and the new one refused.
+    """
+    try:
+        answer = await post()
+    except ccxt.BaseError as error:
+        evidence: Answer | None = getattr(error, "answer", None)
+        content = evidence.content if evidence is not None else None
+        halves = content.get("data") if isinstance(content, Mapping) else None
+        if (
+            isinstance(halves, Mapping)
+            and halves.get("cancelResult") == "SUCCESS"
+            and halves.get("newOrderResult") == "FAILURE"
+        ):
+            refusal = halves["newOrderResponse"]
+            raise OrderRejectedError(
+                f"{refusal['msg']} (code {refusal['code']}). The exchange refused it, finally: "
+                f"nothing was placed, and its token is spent.",
+                code=int(refusal["code"]),
+            ) from error
+        raise
+    placed: Mapping[str, Any] = answer["newOrderResponse"]
+    return placed
 
 
 def _is_about_all_requests(answer: Answer) -> bool:

@@ -221,6 +221,14 @@ class IExchangeConnector(ABC):
         """
         return {}
 
+    def token_params(self, token_id: str) -> Mapping[str, object]:
+        """Return the params that let an order be executed only by cancelling the order `token_id`.
+
+        Empty where the exchange has no such thing; then there are no tokens.
+        """
+        del token_id
+        return {}
+
     def prepare_order(self, order_payload: Mapping[str, object]) -> SendOrder:
         """Return a call that sends this order; all that can be done before is done now.
 
