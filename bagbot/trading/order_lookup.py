@@ -79,8 +79,8 @@ class OrderLookup:
         if order.exchange_order_id is not None:
             is_sure = absence.queries >= reconciler.ABSENCES_NEEDED
             return reconciler.forgotten(order) if is_sure else None
-        # A search costs some seventy times what a query does: no sooner than queries count.
-        if is_new and absence.queries >= reconciler.ABSENCES_NEEDED:
+        # A search costs some thirty times what a query does.
+        if is_new and absence.is_time_to_search:
             found = await self._search(order, absence)
             if found is not None:
                 return found

@@ -26,6 +26,7 @@ from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStat
 from bagbot.trading.journal_records import ExternalOrderSeen
 
 ABSENCES_NEEDED: Final = 3
+_QUERIES_PER_SEARCH: Final = 5
 # How `bagbot.domain.order.client_order_id` looks.
 _OUR_MARK: Final = re.compile(r"bb[a-z2-7]{24}")
 
@@ -181,6 +182,12 @@ class Absence:
         self.queries += 1
         self.asked_ns = now_ns
         return True
+
+    @property
+    def is_time_to_search(self) -> bool:
+        """Whether to look into the other places now: once queries suffice, then now and then."""
+        beyond = self.queries - ABSENCES_NEEDED
+        return beyond >= 0 and beyond % _QUERIES_PER_SEARCH == 0
 
     @property
     def is_complete(self) -> bool:

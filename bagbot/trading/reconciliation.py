@@ -80,6 +80,7 @@ class Reconciliation:
         self._looked_up_ns: dict[str, int] = {}
         self._symbols: set[str] = set()
         self._auditing = asyncio.Lock()
+        self._audited_ns = 0
         self._audit_at_ns = 0
         self._suspected: dict[str, Decimal] = {}
         self._suspected_rounds = 0
@@ -225,7 +226,7 @@ class Reconciliation:
             elif self._connector.trades_are_complete:
                 await self._see_external(told)
                 # Its trades are read by id, so that none is booked twice and none left out.
-                self._audit_at_ns = 0
+                self._audit_within(self._settings.poll_interval_s)
         except (ExchangeError, TimeoutError) as error:
             logger.warning("order is read again later", order_id=order_id, error=str(error))
 
@@ -249,9 +250,9 @@ class Reconciliation:
 
     async def _audit(self) -> bool:
         async with self._auditing:
-            self._audit_at_ns = self._clock.monotonic_ns() + int(
-                self._settings.audit_interval_s * _NS
-            )
+            self._audited_ns = self._clock.monotonic_ns()
+            interval_ns = int(self._settings.audit_interval_s * _NS)
+            self._audit_at_ns = self._audited_ns + interval_ns
             symbols = self._watched()
             if self._state.holdings.baseline is None:
                 return await self._take_baseline(symbols)
@@ -275,7 +276,6 @@ class Reconciliation:
             newest[symbol] = trades[-1].fill.trade_id if trades else ""
         after = await self._fetch_holdings(symbols)
         if after != before or self._state.holdings.booked != booked:
-            self._audit_at_ns = 0
             return False
         await self._book.note(
             BaselineTaken(
@@ -448,11 +448,11 @@ class Reconciliation:
             if again != told or holdings.booked != booked:
                 # Something traded meanwhile: this round says nothing.
                 self._suspected, self._suspected_rounds = {}, 0
-                self._audit_soon()
+                self._audit_within(self._settings.poll_interval_s)
                 return False
         self._suspect(found)
         if found and self._suspected_rounds < CONFIRMATIONS:
-            self._audit_soon()
+            self._audit_within(self._settings.probe_interval_s)
             return False
         await self._settle_residuals(found)
         return is_covered and not found
@@ -484,9 +484,9 @@ class Reconciliation:
             else:
                 logger.info("a residual is explained", name=name)
 
-    def _audit_soon(self) -> None:
-        wait_ns = int(self._settings.probe_interval_s * _NS)
-        self._audit_at_ns = self._clock.monotonic_ns() + wait_ns
+    def _audit_within(self, wait_s: float) -> None:
+        """Audit so long after the last audit, or sooner; each one costs weight."""
+        self._audit_at_ns = min(self._audit_at_ns, self._audited_ns + int(wait_s * _NS))
 
     def _watched(self) -> list[str]:
         seen = {symbol for symbol, _ in self._state.holdings.external_orders}
