@@ -105,6 +105,34 @@ async def test_what_others_traded_while_bagbot_was_down_is_booked_at_the_start(
         assert after.covered == before.covered
 
 
+async def test_many_foreign_orders_are_asked_for_at_once(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        ours = await submitted(executor, "ours")
+        await executor.until_settled(ours.id, 5)
+    async with hands(simulator) as somebody:
+        for _ in range(30):
+            await somebody.create_order(market("buy", "0.001"))
+    before = len(await ask(simulator, "GET", "/admin/requests"))
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        asked = (await ask(simulator, "GET", "/admin/requests"))[before:]
+        assert sum(fill.fill.quantity for fill in executor.state.external_fills) == Decimal("0.03")
+        assert not [r for r in asked if (r["method"], r["path"]) == ("GET", "/api/v3/order")]
+        await assert_explained(simulator, executor)
+
+
+async def test_a_foreign_trade_in_a_symbol_that_is_not_ours_is_booked_when_it_is_told(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """Only BTC/USDT is allowed here, but dollars are dollars."""
+    async with trading(simulator, tmp_path, AUDITED) as executor, hands(simulator) as somebody:
+        await somebody.create_order(market("buy", "0.5") | {"symbol": "ETH/USDT"})
+        await until(lambda: executor.state.ledger.position(EXTERNAL, "ETH/USDT").quantity > 0)
+        await asyncio.sleep(0.5)
+        await assert_explained(simulator, executor)
+
+
 async def test_an_order_by_hand_is_seen_and_never_cancelled(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:

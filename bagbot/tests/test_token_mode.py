@@ -14,6 +14,7 @@ from bagbot.simulator.server import SimulatorServer
 from bagbot.tests.test_order_path import FAST, TIMEOUT, ask, assert_agreed, submitted, trading
 from bagbot.tests.test_reconciliation import hands, until
 from bagbot.trading import order_tokens
+from bagbot.trading.account_state import TOKEN_SOURCE
 from bagbot.trading.order_executor import OrderExecutor
 
 # An hour's fence: only the token can prove anything here.
@@ -45,7 +46,7 @@ async def assert_once_at_most(
     """Every id is at the exchange once at most, and the order in question `times` times."""
     placed = Counter(o["client_order_id"] for o in await ask(exchange, "GET", "/admin/orders"))
     assert set(placed.values()) <= {1}
-    wanted = [o for o in executor.state.orders.values() if o.intent.source != order_tokens.SOURCE]
+    wanted = [o for o in executor.state.orders.values() if o.intent.source != TOKEN_SOURCE]
     assert sum(placed[o.client_order_id or ""] for o in wanted) == times
     await assert_agreed(exchange, executor)
 
@@ -102,13 +103,13 @@ async def test_a_send_that_arrives_after_all_finds_its_token_gone(
     async with trading(simulator, tmp_path, once) as executor:
         await tokens_rest(executor)
         await ask(
-            simulator, "POST", "/admin/faults", PLACE | {"kind": "delay_before", "delay_s": 3}
+            simulator, "POST", "/admin/faults", PLACE | {"kind": "delay_before", "delay_s": 1.5}
         )
         executor._connector._recv_window_ms = 5_000  # type: ignore[attr-defined]
         taken = await submitted(executor, "k1")
         order = await executor.until_settled(taken.id, 8)
         assert order.status is OrderStatus.NOT_ACCEPTED
-        await asyncio.sleep(3)
+        await asyncio.sleep(1.5)
         asked = await ask(simulator, "GET", "/admin/requests")
         late = [r for r in asked if r["path"] == PLACE["path"]]
         assert [(r["status"], r["code"]) for r in late] == [(400, -2022)]

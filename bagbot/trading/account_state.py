@@ -30,6 +30,8 @@ from bagbot.trading.journal_records import (
 
 EXTERNAL: Final = "external"
 """The ledger's account for what others trade on the same exchange account: hands, other bots."""
+TOKEN_SOURCE: Final = "token"
+"""The `source` of the intents of tokens (`bagbot.trading.order_tokens`)."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class AccountState:
         self.orders[order.id] = order
         self.updated_ns[order.id] = order.intent.time_ns
         self.live[order.id] = None
-        if order.intent.source == "token":
+        if order.intent.source == TOKEN_SOURCE:
             symbol = order.intent.request.symbol
             self.tokens_made[symbol] = self.tokens_made.get(symbol, 0) + 1
 

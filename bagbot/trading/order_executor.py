@@ -50,7 +50,7 @@ from bagbot.domain.order import (
 from bagbot.storage.journal import Journal
 from bagbot.trading import order_tokens, risk_manager
 from bagbot.trading.account_book import AccountBook, Listener
-from bagbot.trading.account_state import AccountState, Known
+from bagbot.trading.account_state import TOKEN_SOURCE, AccountState, Known
 from bagbot.trading.connectors.interface import (
     AccountEvent,
     ExchangeOrder,
@@ -398,7 +398,7 @@ class OrderExecutor:
         return [recorded, send], request
 
     def _token_for(self, intent: OrderIntent) -> Order | None:
-        if intent.source == order_tokens.SOURCE or not self._settings.tokens_per_symbol:
+        if intent.source == TOKEN_SOURCE or not self._settings.tokens_per_symbol:
             return None
         return order_tokens.free_token(self.state, intent.request.symbol)
 

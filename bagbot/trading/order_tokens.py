@@ -12,10 +12,7 @@ from typing import Final
 from bagbot.domain.instrument import Instrument, Side
 from bagbot.domain.order import Order, OrderIntent, OrderRequest, OrderStatus, OrderType, intent_id
 from bagbot.domain.order import TimeInForce as Tif
-from bagbot.trading.account_state import AccountState
-
-SOURCE: Final = "token"
-"""The `source` of every token's intent."""
+from bagbot.trading.account_state import TOKEN_SOURCE, AccountState
 
 # Far enough not to be reached, near enough for the exchange's own percent filters.
 _PRICE_RATIO: Final = Decimal("0.5")
@@ -48,7 +45,7 @@ def token_intent(
             price=far,
             time_in_force=Tif.PO,
         ),
-        source=SOURCE,
+        source=TOKEN_SOURCE,
         identity=identity,
         time_ns=time_ns,
     )
@@ -60,7 +57,7 @@ def tokens(state: AccountState, symbol: str) -> list[Order]:
     return [
         order
         for order in live
-        if order.intent.source == SOURCE
+        if order.intent.source == TOKEN_SOURCE
         and order.intent.request.symbol == symbol
         and order.id not in state.tokens_taken
     ]
@@ -78,7 +75,7 @@ def resting(state: AccountState, symbol: str) -> Decimal:
         (
             order.remaining
             for order in live
-            if order.intent.source == SOURCE and order.intent.request.symbol == symbol
+            if order.intent.source == TOKEN_SOURCE and order.intent.request.symbol == symbol
         ),
         Decimal(0),
     )

@@ -39,6 +39,8 @@ _NS: Final = 1_000_000_000
 # A balance may lag behind its trade: only what stays the same so often is a residual.
 CONFIRMATIONS: Final = 3
 _NOBODY: Final = ""
+# A list of orders costs as much weight as asking for five of them.
+_ORDERS_AT_ONCE_MIN: Final = 5
 
 
 class Reconciliation:
@@ -326,6 +328,7 @@ class Reconciliation:
             # A symbol that joined later: what happened before the books began is not theirs.
             began_ns = holdings.baseline.exchange_time_ns
             trades = [trade for trade in trades if trade.fill.exchange_time_ns > began_ns]
+        await self._find_owners(symbol, trades)
         last, is_complete = newest, True
         for trade in trades:
             if not await self._book_trade(trade):
@@ -336,6 +339,27 @@ class Reconciliation:
             now_ns = self._clock.time_ns()
             await self._book.note(TradesCovered(time_ns=now_ns, symbol=symbol, trade_id=last))
         return is_complete
+
+    async def _find_owners(self, symbol: str, trades: Sequence[Trade]) -> None:
+        """Ask for many orders at once when many trades are of orders that no id of ours names."""
+        wanted = {
+            trade.exchange_order_id: trade.fill.exchange_time_ns
+            for trade in reversed(trades)
+            if self._state.order_of_trade(trade) is None and not self._state.is_external(trade)
+        }
+        if len(wanted) < _ORDERS_AT_ONCE_MIN:
+            return
+        # What rested before the first of the trades is not among them, and is asked for by itself.
+        since_ms = min(wanted.values()) // 1_000_000 - 1_000
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            orders = await self._connector.fetch_orders(symbol, since_ms=since_ms)
+        for told in orders:
+            if told.id in wanted:
+                order_id = self._state.order_of(told)
+                if order_id is None:
+                    await self._see_external(told)
+                else:
+                    await self.learn_told(order_id, told)
 
     async def _book_trade(self, trade: Trade) -> bool:
         """Book one trade with the order it belongs to; return False when that is not clear yet."""
