@@ -67,7 +67,6 @@ class AccountState:
         self.tokens_made: dict[str, int] = {}
         self.tokens_taken: set[str] = set()
         self.fills: list[BookedFill] = []
-        self.external_fills: list[BookedFill] = []
         self.ledger = Ledger()
         self.holdings = Holdings()
         self.known: dict[str, Known] = {}
@@ -146,6 +145,11 @@ class AccountState:
     def remember(self, identity: str, known: Known) -> None:
         """Remember what a decision led to, for its repeats."""
         self.known[identity] = known
+
+    @property
+    def external_fills(self) -> list[ExternalFilled]:
+        """The trades of orders that are not ours, in the order of booking."""
+        return list(self.holdings.external_trades.values())
 
     def note(self, fact: AccountFact) -> bool:
         """Take in what is true of the account as a whole; return whether it was news."""
@@ -241,8 +245,5 @@ class AccountState:
             side=fact.side,
             order_id=fact.exchange_order_id,
             fill=fact.fill,
-        )
-        self.external_fills.append(
-            BookedFill(fact.exchange_order_id, fact.symbol, fact.side, fact.fill, fact.time_ns)
         )
         return True

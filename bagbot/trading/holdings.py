@@ -6,6 +6,7 @@ and never booked away.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
@@ -46,18 +47,22 @@ def effects_of(symbol: str, side: Side, fill: Fill) -> dict[str, Decimal]:
     return effects
 
 
+@dataclass(slots=True)
 class Holdings:
-    """The fold of baseline and trades; also the trades and orders that are not ours."""
+    """The fold of baseline and trades; also the trades and orders that are not ours.
 
-    def __init__(self) -> None:
-        self.baseline: BaselineTaken | None = None
-        self.expected: dict[str, Decimal] = {}
-        self.covered: dict[str, str] = {}
-        self.residuals: dict[str, Decimal] = {}
-        self.external_orders: dict[tuple[str, str], ExternalOrderSeen] = {}
-        self.external_trades: set[tuple[str, Side, str]] = set()
-        self.booked = 0
-        self._slack: dict[str, Decimal] = {}
+    `expected` is what should be held, by asset or futures symbol, `covered` the trade up to which
+    all of a symbol are booked, `slack` what the exchange may have cut off, `booked` the trades.
+    """
+
+    baseline: BaselineTaken | None = None
+    expected: dict[str, Decimal] = field(default_factory=dict)
+    slack: dict[str, Decimal] = field(default_factory=dict)
+    covered: dict[str, str] = field(default_factory=dict)
+    residuals: dict[str, Decimal] = field(default_factory=dict)
+    external_orders: dict[tuple[str, str], ExternalOrderSeen] = field(default_factory=dict)
+    external_trades: dict[tuple[str, Side, str], ExternalFilled] = field(default_factory=dict)
+    booked: int = 0
 
     def begin(self, baseline: BaselineTaken) -> None:
         """Begin the books anew with what the exchange shows."""
@@ -65,7 +70,7 @@ class Holdings:
         self.expected = dict(baseline.holdings)
         self.covered = dict(baseline.trades)
         self.residuals.clear()
-        self._slack.clear()
+        self.slack.clear()
 
     def forget(self) -> None:
         """Close the books: a human has looked, and the next baseline is what there is then."""
@@ -73,7 +78,7 @@ class Holdings:
         self.expected.clear()
         self.covered.clear()
         self.residuals.clear()
-        self._slack.clear()
+        self.slack.clear()
 
     def book(self, symbol: str, side: Side, fill: Fill) -> None:
         """Count one trade, which nobody has counted before."""
@@ -81,14 +86,14 @@ class Holdings:
         for name, change in effects_of(symbol, side, fill).items():
             self.expected[name] = self.expected.get(name, _NOTHING) + change
             if change % _UNIT:
-                self._slack[name] = self._slack.get(name, _NOTHING) + _UNIT
+                self.slack[name] = self.slack.get(name, _NOTHING) + _UNIT
 
     def book_external(self, fact: ExternalFilled) -> bool:
         """Count a trade that is not ours; return False when it was counted before."""
         key = (fact.symbol, fact.side, fact.fill.trade_id)
         if key in self.external_trades:
             return False
-        self.external_trades.add(key)
+        self.external_trades[key] = fact
         self.book(fact.symbol, fact.side, fact.fill)
         return True
 
@@ -122,7 +127,7 @@ class Holdings:
         residuals = {}
         for name in sorted(names):
             amount = told.get(name, _NOTHING) - self.expected.get(name, _NOTHING)
-            if abs(amount) > self._slack.get(name, _NOTHING):
+            if abs(amount) > self.slack.get(name, _NOTHING):
                 residuals[name] = amount
         return residuals
 

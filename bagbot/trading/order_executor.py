@@ -102,7 +102,6 @@ class OrderExecutor:
         settings: ExecutorSettings | None = None,
     ) -> None:
         self.account = account
-        self.state = AccountState()
         self.instruments: dict[str, Instrument] = dict(instruments or {})
         self._connector = connector
         self._journal = journal
@@ -119,7 +118,7 @@ class OrderExecutor:
             age_max_s=self._settings.price_age_max_s,
             timeout_s=self._settings.read_timeout_s,
         )
-        self._book = AccountBook(self.state, journal, clock, self._halt)
+        self._book = AccountBook(AccountState(), journal, clock, self._halt)
         self._reconciliation = Reconciliation(
             connector, self._book, clock, self._settings, halt=self._halt, cancel=self.cancel
         )
@@ -174,6 +173,11 @@ class OrderExecutor:
             for task in late:
                 task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def state(self) -> AccountState:
+        """What the account has done and decided, as far as it is known."""
+        return self._book.state
 
     @property
     def not_ready_reason(self) -> str | None:

@@ -23,6 +23,7 @@ from bagbot.domain.events import Cancelled, Expired
 from bagbot.domain.order import Order, OrderStatus
 from bagbot.trading import order_tokens, reconciler
 from bagbot.trading.account_book import AccountBook
+from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors.interface import ExchangeOrder, IExchangeConnector, Trade
 from bagbot.trading.journal_records import (
     BaselineTaken,
@@ -66,7 +67,6 @@ class Reconciliation:
         self._connector = connector
         self._capabilities = connector.capabilities
         self._book = book
-        self._state = book.state
         self._clock = clock
         self._settings = settings
         self._halt = halt
@@ -88,6 +88,10 @@ class Reconciliation:
         self._suspected_rounds = 0
         self._suspected_ns = 0
         self._shouted: set[str] = set()
+
+    @property
+    def _state(self) -> AccountState:
+        return self._book.state
 
     def watch(self, symbols: Iterable[str]) -> None:
         """Read the trades of these symbols by id from now on."""

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from bagbot.domain.errors import IllegalTransitionError
@@ -13,6 +14,7 @@ from bagbot.trading.holdings import Holdings, effects_of
 from bagbot.trading.journal_records import (
     BaselineTaken,
     ExternalFilled,
+    ExternalOrderSeen,
     ResidualFound,
     TradesCovered,
 )
@@ -126,3 +128,24 @@ def test_books_that_a_human_closed_begin_anew_with_what_is_there() -> None:
     assert books.baseline is None
     assert books.covered == {}
     assert books.alarm(SPOT) is None
+
+
+def test_the_books_are_plain_data_that_can_be_kept_and_read_back() -> None:
+    books = begun(BTC="1", USDT="100")
+    fact = ExternalFilled(time_ns=2, symbol=SPOT, side=Side.BUY, exchange_order_id="9", fill=FILL)
+    books.book_external(fact)
+    books.see(
+        ExternalOrderSeen(
+            time_ns=2,
+            symbol=SPOT,
+            exchange_order_id="9",
+            client_order_id="web_1",
+            side=Side.BUY,
+            amount=Decimal("0.5"),
+            price=None,
+            is_open=False,
+        )
+    )
+    books.find(ResidualFound(time_ns=3, name="BTC", amount=Decimal("0.1")))
+    kept = msgspec.msgpack.encode(books)
+    assert msgspec.msgpack.decode(kept, type=Holdings) == books
