@@ -6,6 +6,7 @@ The account has a second pair of hands here: a connector that trades past the ex
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,6 +28,7 @@ AUDITED = ExecutorSettings(
     poll_interval_s=0.3,
     audit_interval_s=0.2,
     fence_margin_ms=500,
+    replica_lag_max_s=0.3,
 )
 ACCOUNT = {"method": "GET", "path": "/api/v3/account", "kind": "answer", "status": 200}
 
@@ -99,7 +101,8 @@ async def test_what_others_traded_while_bagbot_was_down_is_booked_at_the_start(
         await assert_explained(simulator, executor)
         before = executor.state.holdings
     async with trading(simulator, tmp_path, AUDITED) as executor:
-        assert executor.state.holdings == before
+        # How far they are settled may have moved on meanwhile.
+        assert replace(executor.state.holdings, covered=before.covered) == before
 
 
 async def test_many_foreign_orders_are_asked_for_at_once(
@@ -207,7 +210,8 @@ async def test_a_residual_that_is_there_at_the_start_is_found_before_the_first_o
     async with trading(simulator, tmp_path, AUDITED) as executor:
         refused = await submitted(executor, "k1")
         assert refused.status is OrderStatus.REFUSED
-        assert "+100" in (refused.reason or "")
+        await until(lambda: executor.state.holdings.residuals == {"USDT": Decimal(100)})
+        assert "holds +100" in executor.disputes["BTC/USDT"]
 
 
 async def test_a_balance_that_lags_behind_its_trade_is_no_residual(

@@ -631,7 +631,9 @@ class OrderExecutor:
             pending_buys=buys,
             pending_sells=sells,
             net_position=self.state.net_position(self.account, symbol),
-            killed=self.state.killed or self.state.alarm(symbol),
+            killed=self.state.killed
+            or self.state.alarm(symbol)
+            or self._reconciliation.suspicion(symbol),
         )
 
     async def _load_instruments(self) -> None:

@@ -25,6 +25,7 @@ from bagbot.trading import order_tokens, reconciler
 from bagbot.trading.account_book import AccountBook
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors.interface import ExchangeOrder, IExchangeConnector, Trade
+from bagbot.trading.holdings import names_of
 from bagbot.trading.journal_records import (
     BaselineTaken,
     ExternalFilled,
@@ -86,7 +87,9 @@ class Reconciliation:
         self._audit_at_ns = 0
         self._suspected: dict[str, Decimal] = {}
         self._suspected_rounds = 0
+        self._suspected_since_ns = 0
         self._suspected_ns = 0
+        self._suspected_at_start: frozenset[str] = frozenset()
         self._shouted: set[str] = set()
 
     @property
@@ -102,11 +105,18 @@ class Reconciliation:
     async def start(self) -> None:
         """Settle, and look at a mismatch until it is gone or certain: before anything is sent."""
         await self.settle()
-        for _ in range(2 * CONFIRMATIONS):
-            if not self._suspected or self._suspected_rounds >= CONFIRMATIONS:
+        for _ in range(CONFIRMATIONS):
+            if not self._suspected:
                 return
             await asyncio.sleep(self._settings.probe_interval_s)
             await self._try_audit()
+        self._suspected_at_start = frozenset(self._suspected)
+
+    def suspicion(self, symbol: str) -> str | None:
+        """Return why a symbol may only be reduced until a difference of the start is explained."""
+        if self._suspected_at_start.isdisjoint(names_of(symbol)):
+            return None
+        return f"what the exchange holds of {symbol} differs from the books since the start"
 
     async def settle(self) -> None:
         """Ask about every order that is not settled, then about the account as a whole."""
@@ -334,11 +344,13 @@ class Reconciliation:
             trades = [trade for trade in trades if trade.fill.exchange_time_ns > began_ns]
         await self._find_owners(symbol, trades)
         last, is_complete = newest, True
+        # A trade may be told later than one that came after it: so long all are read again.
+        lag_ns = int(self._settings.replica_lag_max_s * _NS)
+        settled_ns = self._exchange_time_ns() - lag_ns
         for trade in trades:
-            if not await self._book_trade(trade):
-                is_complete = False
-                break
-            last = trade.fill.trade_id
+            is_complete = await self._book_trade(trade) and is_complete
+            if is_complete and trade.fill.exchange_time_ns <= settled_ns:
+                last = trade.fill.trade_id
         if last and last != newest:
             now_ns = self._clock.time_ns()
             await self._book.note(TradesCovered(time_ns=now_ns, symbol=symbol, trade_id=last))
@@ -403,10 +415,14 @@ class Reconciliation:
                 told = await self._connector.fetch_order(trade.exchange_order_id, trade.symbol)
         except OrderNotFoundError:
             return None
+        if told.id != trade.exchange_order_id:
+            logger.warning("another order was told", asked=trade.exchange_order_id, told=told.id)
+            return None
         order_id = self._state.order_of(told)
         if order_id is not None:
             await self.learn_told(order_id, told)
-            return order_id
+            # What contradicted our order has not made it the trade's.
+            return self._state.order_of_trade(trade)
         return _NOBODY if await self._see_external(told) else None
 
     async def _learn_trade(self, owner: str, trade: Trade) -> None:
@@ -458,11 +474,12 @@ class Reconciliation:
             if seen.is_open and of == symbol and exchange_id not in here:
                 try:
                     async with asyncio.timeout(self._settings.read_timeout_s):
-                        await self._see_external(
-                            await self._connector.fetch_order(exchange_id, symbol)
-                        )
+                        told = await self._connector.fetch_order(exchange_id, symbol)
                 except OrderNotFoundError:
                     logger.warning("an external order is gone", exchange_order_id=exchange_id)
+                    continue
+                if told.id == exchange_id and self._state.order_of(told) is None:
+                    await self._see_external(told)
 
     async def _compare(
         self, told: Mapping[str, Decimal], symbols: Sequence[str], *, is_covered: bool
@@ -478,22 +495,27 @@ class Reconciliation:
                 self._suspected, self._suspected_rounds = {}, 0
                 self._audit_within(self._settings.poll_interval_s)
                 return False
-        self._suspect(found)
-        if found and self._suspected_rounds < CONFIRMATIONS:
-            self._audit_within(self._settings.probe_interval_s)
+        if not self._is_sure(found):
+            lag_s = self._settings.replica_lag_max_s
+            self._audit_within(max(self._settings.probe_interval_s, lag_s / 10))
             return False
+        self._suspected_at_start = frozenset()
         await self._settle_residuals(found)
         return is_covered and not found
 
-    def _suspect(self, found: dict[str, Decimal]) -> None:
-        """Count in how many rounds, far enough apart, the same was left over."""
+    def _is_sure(self, found: dict[str, Decimal]) -> bool:
+        """Whether nothing is left over, or the same in enough rounds and for long enough."""
         now_ns = self._clock.monotonic_ns()
         spacing_ns = int(self._settings.probe_interval_s * _NS) * 9 // 10
         if found != self._suspected:
-            self._suspected, self._suspected_rounds, self._suspected_ns = found, 1, now_ns
+            self._suspected, self._suspected_rounds = found, 1
+            self._suspected_ns = self._suspected_since_ns = now_ns
         elif now_ns - self._suspected_ns >= spacing_ns:
             self._suspected_rounds += 1
             self._suspected_ns = now_ns
+        lag_ns = int(self._settings.replica_lag_max_s * _NS)
+        has_lasted = now_ns - self._suspected_since_ns >= lag_ns
+        return not found or (self._suspected_rounds >= CONFIRMATIONS and has_lasted)
 
     async def _settle_residuals(self, found: Mapping[str, Decimal]) -> None:
         known = self._state.holdings.residuals

@@ -25,6 +25,8 @@ class ExecutorSettings:
     document of Binance's bounds how late a spot order may execute, hence a minute.
     `audit_interval_s`: how often all trades are read and the balance is checked. What is learned
     there and is older than `stream_lag_max_s` makes the account's stream be opened anew.
+    `replica_lag_max_s`: how far behind the truth an answer may be. So long trades are read again,
+    and so long a difference must last to be a residual.
     `tokens_per_symbol`: how many tokens rest (0: no tokens); with one an order is sent up to
     `token_sends_max` times until it is answered. After a token was refused comes `token_pause_s`.
     """
@@ -35,6 +37,7 @@ class ExecutorSettings:
     poll_interval_s: float = 5.0
     audit_interval_s: float = 30.0
     stream_lag_max_s: float = 5.0
+    replica_lag_max_s: float = 60.0
     price_interval_s: float = 1.0
     price_age_max_s: float = 5.0
     fence_margin_ms: int = 60_000
