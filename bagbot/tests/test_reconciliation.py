@@ -5,20 +5,20 @@ The account has a second pair of hands here: a connector that trades past the ex
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from bagbot.domain.errors import RateLimitedError
+from bagbot.domain.errors import ExchangeUnavailableError, RateLimitedError
 from bagbot.domain.order import OrderStatus
 from bagbot.simulator.server import SimulatorServer
 from bagbot.tests.conftest import API_KEY, API_SECRET
 from bagbot.tests.test_order_path import BY_STREAM, ask, submitted, trading
 from bagbot.trading.account_state import EXTERNAL
-from bagbot.trading.connectors import BinanceConnector
+from bagbot.trading.connectors import BinanceConnector, binance_connector
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.submission import ExecutorSettings
 
@@ -370,3 +370,54 @@ async def test_after_too_many_nothing_is_sent_until_the_wait_is_over(
     assert "userDataStream.subscribe.signature" in [
         request["path"] for at, request in zip(received_s, log, strict=True) if at > refused_s
     ]
+
+
+async def test_every_page_of_trades_is_read(
+    simulator: SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by an account that had not traded at all when its books began."""
+    async with trading(simulator, tmp_path, AUDITED):
+        pass
+    async with hands(simulator) as somebody:
+        for _ in range(10):
+            await somebody.create_order(market("buy", "0.001"))
+    monkeypatch.setattr(binance_connector, "_PAGE", 3)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        assert len(executor.state.external_fills) == 10
+        await assert_explained(simulator, executor)
+
+
+async def test_an_answer_about_another_order_makes_no_trade_its_own(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor, hands(simulator) as somebody:
+        ours = await submitted(executor, "ours")
+        await executor.until_settled(ours.id, 5)
+        truth = executor.state.orders[ours.id]
+        twin = dict(await one_order(somebody, str(truth.exchange_order_id)))
+        wrong = {"kind": "answer", "method": "GET", "path": "/api/v3/order", "status": 200}
+        await ask(simulator, "POST", "/admin/faults", wrong | {"body": twin | {"orderId": 10**6}})
+        await ask(simulator, "POST", "/admin/faults", {"kind": "cut", "path": "user"})
+        theirs = await somebody.create_order(market("buy", "0.02"))
+        await until(lambda: len(executor.state.external_fills) > 0)
+        assert {fill.exchange_order_id for fill in executor.state.external_fills} == {theirs.id}
+        assert executor.state.orders[ours.id] == truth
+        assert await ask(simulator, "GET", "/admin/faults") == []
+        await asyncio.sleep(0.3)
+        await assert_explained(simulator, executor)
+
+
+async def one_order(connector: BinanceConnector, order_id: str) -> Mapping[str, object]:
+    return (await connector.fetch_order(order_id, "BTC/USDT")).info
+
+
+async def test_the_books_begin_before_the_first_order_or_nothing_does(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    broken = {"kind": "refuse", "method": "GET", "path": "/api/v3/myTrades", "status": 500}
+    await ask(simulator, "POST", "/admin/faults", broken)
+    with pytest.raises(ExchangeUnavailableError):
+        async with trading(simulator, tmp_path, AUDITED):
+            pass
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        assert executor.state.holdings.baseline is not None

@@ -16,6 +16,7 @@ from bagbot.domain.clock import Clock
 from bagbot.domain.errors import (
     AuthenticationError,
     ExchangeError,
+    ExchangeUnavailableError,
     IllegalTransitionError,
     OrderNotFoundError,
 )
@@ -103,7 +104,16 @@ class Reconciliation:
     # ---------------------------------------------------------------- orders
 
     async def start(self) -> None:
-        """Settle, and look at a mismatch until it is gone or certain: before anything is sent."""
+        """Settle, and look at a mismatch until it is gone or certain: before anything is sent.
+
+        Raises ExchangeError when the books cannot begin: they must do so before the first order.
+        """
+        if not self._state.orders and self._state.holdings.baseline is None:
+            try:
+                await self.is_explained()
+            except TimeoutError as error:
+                text = "no answer in time to what the account holds and has traded"
+                raise ExchangeUnavailableError(text) from error
         await self.settle()
         for _ in range(CONFIRMATIONS):
             if not self._suspected:
@@ -328,7 +338,8 @@ class Reconciliation:
         holdings = self._state.holdings
         assert holdings.baseline is not None
         newest = holdings.covered.get(symbol)
-        trades = await self._fetch_trades(symbol, newest)
+        # Without any trade before the books began, all there are belong to them, page after page.
+        trades = await self._fetch_trades(symbol, "0" if newest == "" else newest)
         if newest:
             if not trades or trades[0].fill.trade_id != newest:
                 await self._book.dispute(
@@ -548,9 +559,7 @@ class Reconciliation:
 
     async def _fetch_trades(self, symbol: str, from_trade_id: str | None) -> Sequence[Trade]:
         async with asyncio.timeout(self._settings.read_timeout_s):
-            return await self._connector.fetch_my_trades(
-                symbol, from_trade_id=from_trade_id or None
-            )
+            return await self._connector.fetch_my_trades(symbol, from_trade_id=from_trade_id)
 
     async def _fetch_holdings(self, symbols: Sequence[str]) -> dict[str, Decimal]:
         """Return what is held: futures positions by symbol, or balances by asset."""
