@@ -12,7 +12,7 @@ from bagbot.domain.ledger import Ledger
 from bagbot.domain.order import Order, OrderStatus, apply
 from bagbot.storage.journal import Record
 from bagbot.trading.connectors.interface import ExchangeOrder, Trade
-from bagbot.trading.holdings import Holdings
+from bagbot.trading.holdings import Holdings, names_of
 from bagbot.trading.journal_records import (
     AccountFact,
     BaselineTaken,
@@ -181,10 +181,14 @@ class AccountState:
         """Return why a symbol may only be reduced, or None."""
         return self.disputes.get(symbol) or self.holdings.alarm(symbol)
 
-    def net_position(self, account: str, symbol: str) -> Decimal:
-        """Return what our trades and everybody else's on this account have left in `symbol`."""
-        ledger = self.ledger
-        return sum((ledger.position(of, symbol).quantity for of in (account, EXTERNAL)), Decimal(0))
+    def held(self, symbol: str) -> Decimal | None:
+        """Return what the account has of a symbol, whoever traded it, as far as trades tell.
+
+        The base asset's balance on spot, the position on futures; None before the books began.
+        """
+        if self.holdings.baseline is None:
+            return None
+        return self.holdings.expected.get(names_of(symbol)[0], Decimal(0))
 
     def order_of(self, told: ExchangeOrder) -> str | None:
         """Return our id of the order the exchange speaks of, or None when it is not ours."""

@@ -630,7 +630,7 @@ class OrderExecutor:
             position=self.state.ledger.position(self.account, symbol).quantity,
             pending_buys=buys,
             pending_sells=sells,
-            net_position=self.state.net_position(self.account, symbol),
+            held=self.state.held(symbol),
             killed=self.state.killed
             or self.state.alarm(symbol)
             or self._reconciliation.suspicion(symbol),

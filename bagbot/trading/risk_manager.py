@@ -30,15 +30,15 @@ class Snapshot:
     """All that the rules look at, taken in one step.
 
     `position` is what our fills left (base asset); `pending_buys` and `pending_sells` what orders
-    that are open, in flight or of unknown outcome could still add; `net_position` what all trades
-    of the account left, others' among them. `reference_price` is None when
-    no price young enough is known, `killed` the reason when the kill switch is on.
+    that are open, in flight or of unknown outcome could still add. `held` is what the account has,
+    others' trades counted in: the base asset on spot, the position on futures. `reference_price` is
+    None when no price young enough is known, `killed` the reason when the kill switch is on.
     """
 
     instrument: Instrument | None
     reference_price: Decimal | None
     position: Decimal = Decimal(0)
-    net_position: Decimal | None = None
+    held: Decimal | None = None
     pending_buys: Decimal = Decimal(0)
     pending_sells: Decimal = Decimal(0)
     killed: str | None = None
@@ -132,8 +132,8 @@ class RiskManager:
 
 def _positions(snapshot: Snapshot) -> tuple[Decimal, Decimal]:
     """Return our own position and the account's, which differ when others trade on it."""
-    net = snapshot.net_position
-    return snapshot.position, snapshot.position if net is None else net
+    held = snapshot.held
+    return snapshot.position, snapshot.position if held is None else held
 
 
 def _is_reducing(request: OrderRequest, snapshot: Snapshot) -> bool:
@@ -214,7 +214,9 @@ def _position_value(request: OrderRequest, snapshot: Snapshot, most: Decimal) ->
         change = snapshot.pending_buys + request.amount
     else:
         change = -snapshot.pending_sells - request.amount
-    worst = max(abs(position + change) for position in _positions(snapshot))
+    # On spot the account's coins are also savings; a futures position is risk, whoever opened it.
+    positions = _positions(snapshot) if ":" in request.symbol else (snapshot.position,)
+    worst = max(abs(position + change) for position in positions)
     value = worst * price
     limit = f"at most {_plain(most)}"
     if value <= most:
