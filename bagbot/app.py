@@ -26,7 +26,7 @@ from bagbot.system_clock import SystemClock
 from bagbot.trading.connectors.binance_connector import BinanceConnector
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
-from bagbot.trading.submission import ExecutorSettings
+from bagbot.trading.submission import ExecutorSettings, require_safe
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -116,14 +116,23 @@ async def _exchange(
     settings: Settings, home: Home, account: AccountName
 ) -> AsyncIterator[_Exchange]:
     if account != "paper":
-        connector = BinanceConnector(testnet=True, futures=account == "demo", orders_by_stream=True)
+        connector = BinanceConnector(
+            testnet=True,
+            futures=account == "demo",
+            recv_window_ms=settings.executor.recv_window_ms,
+            orders_by_stream=True,
+        )
         yield _Exchange(connector, url=f"Binance {account}")
         return
     key, secret = home.secret("paper_exchange_key"), home.secret("paper_exchange_secret")
     process, url = await _start_exchange(settings, home.folder("paper", "exchange"), key, secret)
     try:
         connector = BinanceConnector(
-            api_key=key, api_secret=secret, base_url=url, orders_by_stream=True
+            api_key=key,
+            api_secret=secret,
+            base_url=url,
+            recv_window_ms=settings.executor.recv_window_ms,
+            orders_by_stream=True,
         )
         yield _Exchange(connector, url=url, process=process)
     finally:
@@ -225,16 +234,21 @@ def _executor(
         price_collar_ratio=risk.price_collar_ratio,
         symbols=frozenset(DEFAULT_SYMBOLS[account] if risk.symbols is None else risk.symbols),
     )
+    times = ExecutorSettings(
+        fence_margin_ms=int(settings.executor.fence_margin_s * 1000),
+        probe_interval_s=settings.executor.probe_interval_s,
+        audit_interval_s=settings.executor.audit_interval_s,
+        tokens_per_symbol=settings.executor.tokens_per_symbol,
+    )
+    if account != "paper":
+        require_safe(times, is_spot=not connector.futures)
     return OrderExecutor(
         connector=connector,
         journal=journal,
         risk_manager=RiskManager(limits),
         clock=SystemClock(),
         account=account,
-        settings=ExecutorSettings(
-            fence_margin_ms=int(settings.executor.fence_margin_s * 1000),
-            probe_interval_s=settings.executor.probe_interval_s,
-        ),
+        settings=times,
     )
 
 

@@ -59,11 +59,16 @@ class ExecutorTimes(_Section):
     """Waits of the order executor that one may want to change.
 
     `fence_margin_s` is how long after an order's time window its absence begins to count; no
-    document of Binance's says how late a spot order may still execute.
+    document of Binance's says how late a spot order may still execute. Beyond the paper account the
+    floors are higher (`bagbot.trading.submission.require_safe`). `tokens_per_symbol` turns the
+    token mode on (docs/decisions/0006-token-mode.md).
     """
 
     fence_margin_s: float = Field(default=60.0, ge=1.0, allow_inf_nan=False)
     probe_interval_s: float = Field(default=2.0, ge=0.1, allow_inf_nan=False)
+    audit_interval_s: float = Field(default=30.0, ge=0.5, allow_inf_nan=False)
+    recv_window_ms: int = Field(default=3000, ge=500, le=5000)
+    tokens_per_symbol: int = Field(default=0, ge=0, le=5)
 
 
 class Settings(BaseSettings):

@@ -59,13 +59,18 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """The order is about to be sent, once, with exactly these values (the SEND record)."""
+    """The order is about to be sent, once, with exactly these values (the SEND record).
+
+    With a `token`, our id of the order that it replaces, it may be sent more than once, and is
+    executed once at most.
+    """
 
     time_ns: int
     client_order_id: str
     timestamp_ms: int
     recv_window_ms: int
     attempt: int = 0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

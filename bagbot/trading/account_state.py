@@ -4,21 +4,34 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from bagbot.domain.events import Fill, Filled, OrderEvent, Submitted
 from bagbot.domain.instrument import Side
 from bagbot.domain.ledger import Ledger
 from bagbot.domain.order import Order, OrderStatus, apply
 from bagbot.storage.journal import Record
-from bagbot.trading.connectors.interface import ExchangeOrder
+from bagbot.trading.connectors.interface import ExchangeOrder, Trade
+from bagbot.trading.holdings import Holdings, names_of
 from bagbot.trading.journal_records import (
+    AccountFact,
+    BaselineTaken,
     DecisionRecorded,
     DisputeFound,
     Entry,
+    ExternalFilled,
+    ExternalOrderSeen,
     IntentRecorded,
     KillSwitchSet,
+    ResidualFound,
+    TradesCovered,
     entry_of,
 )
+
+EXTERNAL: Final = "external"
+"""The ledger's account for what others trade on the same exchange account: hands, other bots."""
+TOKEN_SOURCE: Final = "token"
+"""The `source` of the intents of tokens (`bagbot.trading.order_tokens`)."""
 
 
 @dataclass(slots=True)
@@ -50,8 +63,12 @@ class AccountState:
         self.orders: dict[str, Order] = {}
         self.updated_ns: dict[str, int] = {}
         self.live: dict[str, None] = {}
+        self.symbols: set[str] = set()
+        self.tokens_made: dict[str, int] = {}
+        self.tokens_taken: set[str] = set()
         self.fills: list[BookedFill] = []
         self.ledger = Ledger()
+        self.holdings = Holdings()
         self.known: dict[str, Known] = {}
         self.killed: str | None = None
         self.disputes: dict[str, str] = {}
@@ -74,7 +91,7 @@ class AccountState:
             if isinstance(entry, IntentRecorded):
                 order_id = entry.intent.id
                 self.add(Order(intent=entry.intent))
-            elif not isinstance(entry, DecisionRecorded | KillSwitchSet | DisputeFound):
+            elif not isinstance(entry, DecisionRecorded | AccountFact):
                 self.learn(order_id, entry)
 
     def add(self, order: Order) -> None:
@@ -83,6 +100,9 @@ class AccountState:
         self.orders[order.id] = order
         self.updated_ns[order.id] = order.intent.time_ns
         self.live[order.id] = None
+        if order.intent.source == TOKEN_SOURCE:
+            symbol = order.intent.request.symbol
+            self.tokens_made[symbol] = self.tokens_made.get(symbol, 0) + 1
 
     def learn(self, order_id: str, event: OrderEvent) -> bool:
         """Apply one fact; return whether it was news.
@@ -95,6 +115,7 @@ class AccountState:
             return False
         request = after.intent.request
         if isinstance(event, Filled):
+            self.holdings.require_ours(request.symbol, request.side, event.fill)
             self.ledger.book(
                 account=after.intent.account,
                 symbol=request.symbol,
@@ -102,11 +123,15 @@ class AccountState:
                 order_id=order_id,
                 fill=event.fill,
             )
+            self.holdings.book(request.symbol, request.side, event.fill)
             self.fills.append(
                 BookedFill(order_id, request.symbol, request.side, event.fill, event.time_ns)
             )
         if isinstance(event, Submitted):
             self._by_client_id[event.client_order_id] = order_id
+            self.symbols.add(request.symbol)
+            if event.token:
+                self.tokens_taken.add(event.token)
         if after.exchange_order_id is not None:
             self._by_exchange_id[request.symbol, after.exchange_order_id] = order_id
         self.orders[order_id] = after
@@ -121,16 +146,62 @@ class AccountState:
         """Remember what a decision led to, for its repeats."""
         self.known[identity] = known
 
+    @property
+    def external_fills(self) -> list[ExternalFilled]:
+        """The trades of orders that are not ours, in the order of booking."""
+        return list(self.holdings.external_trades.values())
+
+    def note(self, fact: AccountFact) -> bool:
+        """Take in what is true of the account as a whole; return whether it was news."""
+        match fact:
+            case KillSwitchSet():
+                self.set_kill_switch(fact.reason)
+            case DisputeFound():
+                self.disputes[fact.symbol] = fact.message
+            case BaselineTaken():
+                self.holdings.begin(fact)
+            case TradesCovered():
+                self.holdings.cover(fact)
+            case ExternalOrderSeen():
+                self.holdings.see(fact)
+            case ExternalFilled():
+                return self._book_external(fact)
+            case ResidualFound():
+                self.holdings.find(fact)
+        return True
+
     def set_kill_switch(self, reason: str | None) -> None:
-        """Turn the kill switch; off also clears the disputes: a human has looked."""
+        """Turn the kill switch; off also clears disputes and residuals: a human has looked."""
         self.killed = reason
-        if reason is None:
+        if reason is None and (self.disputes or self.holdings.residuals):
             self.disputes.clear()
+            self.holdings.forget()
+
+    def alarm(self, symbol: str) -> str | None:
+        """Return why a symbol may only be reduced, or None."""
+        return self.disputes.get(symbol) or self.holdings.alarm(symbol)
+
+    def held(self, symbol: str) -> Decimal | None:
+        """Return what the account has of a symbol, whoever traded it, as far as trades tell.
+
+        The base asset's balance on spot, the position on futures; None before the books began.
+        """
+        if self.holdings.baseline is None:
+            return None
+        return self.holdings.expected.get(names_of(symbol)[0], Decimal(0))
 
     def order_of(self, told: ExchangeOrder) -> str | None:
         """Return our id of the order the exchange speaks of, or None when it is not ours."""
         by_client_id = self._by_client_id.get(told.client_order_id or "")
         return by_client_id or self._by_exchange_id.get((told.symbol, told.id))
+
+    def order_of_trade(self, trade: Trade) -> str | None:
+        """Return our id of the order a trade belongs to, or None as long as no id tells."""
+        return self._by_exchange_id.get((trade.symbol, trade.exchange_order_id))
+
+    def is_external(self, trade: Trade) -> bool:
+        """Whether a trade belongs to an order that is known not to be ours."""
+        return (trade.symbol, trade.exchange_order_id) in self.holdings.external_orders
 
     def pending(self, symbol: str, *, without: str | None = None) -> tuple[Decimal, Decimal]:
         """Return what live orders of a symbol could still buy and sell, at worst."""
@@ -164,9 +235,19 @@ class AccountState:
                 entry.identity,
                 Known(entry.fingerprint, entry.time_ns, message=entry.message),
             )
-        elif isinstance(entry, KillSwitchSet):
-            self.set_kill_switch(entry.reason)
-        elif isinstance(entry, DisputeFound):
-            self.disputes[entry.symbol] = entry.message
+        elif isinstance(entry, AccountFact):
+            self.note(entry)
         else:
             self.learn(record.order_id, entry)
+
+    def _book_external(self, fact: ExternalFilled) -> bool:
+        if not self.holdings.book_external(fact):
+            return False
+        self.ledger.book(
+            account=EXTERNAL,
+            symbol=fact.symbol,
+            side=fact.side,
+            order_id=fact.exchange_order_id,
+            fill=fact.fill,
+        )
+        return True

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from bagbot.domain import events
 from bagbot.domain.errors import JournalError
-from bagbot.domain.events import OrderEvent
+from bagbot.domain.events import Fill, OrderEvent
+from bagbot.domain.instrument import Side
 from bagbot.domain.order import OrderIntent
 from bagbot.storage.journal import Record
 from bagbot.trading.risk_manager import Check
@@ -51,13 +53,89 @@ class DisputeFound:
     message: str
 
 
-Entry = IntentRecorded | DecisionRecorded | KillSwitchSet | DisputeFound | OrderEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineTaken:
+    """What the account held when we began to keep books; from now on every change has a trade.
+
+    `holdings` are balances by asset, or futures positions by symbol; `trades` the newest trade of
+    each symbol watched by then ("" when it had none).
+    """
+
+    time_ns: int
+    exchange_time_ns: int
+    holdings: Mapping[str, Decimal]
+    trades: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradesCovered:
+    """Every trade of a symbol up to and including `trade_id` is booked."""
+
+    time_ns: int
+    symbol: str
+    trade_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalOrderSeen:
+    """An order of the account that is not ours: it is known, and left alone."""
+
+    time_ns: int
+    symbol: str
+    exchange_order_id: str
+    client_order_id: str | None
+    side: Side | None
+    amount: Decimal | None
+    price: Decimal | None
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFilled:
+    """An order that is not ours traded: it changes what the account holds."""
+
+    time_ns: int
+    symbol: str
+    side: Side
+    exchange_order_id: str
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidualFound:
+    """The exchange holds `amount` more of `name` than all trades explain; 0 when that is over.
+
+    `name` is an asset, or a futures symbol.
+    """
+
+    time_ns: int
+    name: str
+    amount: Decimal
+
+
+AccountFact = (
+    KillSwitchSet
+    | DisputeFound
+    | BaselineTaken
+    | TradesCovered
+    | ExternalOrderSeen
+    | ExternalFilled
+    | ResidualFound
+)
+"""What is true of the account as a whole, not of one order of ours."""
+
+Entry = IntentRecorded | DecisionRecorded | AccountFact | OrderEvent
 
 _KIND_OF: Final[Mapping[type, str]] = {
     IntentRecorded: "INTENT",
     DecisionRecorded: "DECISION",
     KillSwitchSet: "KILL_SWITCH",
     DisputeFound: "DISPUTE",
+    BaselineTaken: "BASELINE",
+    TradesCovered: "TRADES_COVERED",
+    ExternalOrderSeen: "EXTERNAL_ORDER",
+    ExternalFilled: "EXTERNAL_FILLED",
+    ResidualFound: "RESIDUAL",
     events.Refused: "REFUSED",
     events.Withdrawn: "WITHDRAWN",
     events.Submitted: "SEND",

@@ -20,7 +20,6 @@ from bagbot.domain.errors import (
     AuthenticationError,
     ExchangeError,
     ExchangeUnavailableError,
-    IllegalTransitionError,
     InvalidOrderError,
     JournalError,
     NotSupportedError,
@@ -29,9 +28,7 @@ from bagbot.domain.errors import (
     RateLimitedError,
 )
 from bagbot.domain.events import (
-    Cancelled,
     CancelRequested,
-    Expired,
     NotAccepted,
     OrderEvent,
     OutcomeUnknown,
@@ -50,9 +47,10 @@ from bagbot.domain.order import (
     client_order_id,
     on_steps,
 )
-from bagbot.storage.journal import Journal, Record
-from bagbot.trading import reconciler, risk_manager
-from bagbot.trading.account_state import AccountState, Known
+from bagbot.storage.journal import Journal
+from bagbot.trading import order_tokens, risk_manager
+from bagbot.trading.account_book import AccountBook, Listener
+from bagbot.trading.account_state import TOKEN_SOURCE, AccountState, Known
 from bagbot.trading.connectors.interface import (
     AccountEvent,
     ExchangeOrder,
@@ -63,14 +61,13 @@ from bagbot.trading.connectors.interface import (
 )
 from bagbot.trading.journal_records import (
     DecisionRecorded,
-    DisputeFound,
     Entry,
     IntentRecorded,
     KillSwitchSet,
     record_of,
 )
-from bagbot.trading.order_lookup import OrderLookup
 from bagbot.trading.price_feed import PriceFeed
+from bagbot.trading.reconciliation import Reconciliation
 from bagbot.trading.risk_manager import RiskManager, Snapshot
 from bagbot.trading.submission import (
     ExecutorSettings,
@@ -83,7 +80,6 @@ from bagbot.trading.submission import (
 
 logger = structlog.get_logger(__name__)
 
-Listener = Callable[[Order, Entry], None]
 _NS: Final = 1_000_000_000
 EVENTS_WAITING_MAX: Final = 10_000
 
@@ -106,7 +102,6 @@ class OrderExecutor:
         settings: ExecutorSettings | None = None,
     ) -> None:
         self.account = account
-        self.state = AccountState()
         self.instruments: dict[str, Instrument] = dict(instruments or {})
         self._connector = connector
         self._journal = journal
@@ -116,7 +111,6 @@ class OrderExecutor:
         self._capabilities = connector.capabilities
         self._cancel_parameters = frozenset(inspect.signature(connector.cancel_order).parameters)
         self._symbol_of: dict[str, str] = {}
-        self._listeners: list[Listener] = []
         self._prices = PriceFeed(
             connector,
             clock,
@@ -124,15 +118,14 @@ class OrderExecutor:
             age_max_s=self._settings.price_age_max_s,
             timeout_s=self._settings.read_timeout_s,
         )
-        self._in_flight: set[str] = set()
-        self._lookup = OrderLookup(connector, clock, self._settings)
-        self._looking: dict[str, asyncio.Lock] = {}
-        self._looked_up_ns: dict[str, int] = {}
+        self._book = AccountBook(AccountState(), journal, clock, self._halt)
+        self._reconciliation = Reconciliation(
+            connector, self._book, clock, self._settings, halt=self._halt, cancel=self.cancel
+        )
         self._not_ready: str | None = "starting"
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._sends: set[asyncio.Task[None]] = set()
-        self._stream_is_open = False
         self._stream_first = asyncio.Event()
         self._events: asyncio.Queue[AccountEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
 
@@ -146,15 +139,17 @@ class OrderExecutor:
         await self._tasks.__aenter__()
         try:
             for order_id in interrupted:
-                await self._learn(order_id, [self._interrupted(order_id)])
-            await self._reconcile()
+                await self._book.learn(order_id, [self._interrupted(order_id)])
+            await self._reconciliation.start()
         except BaseException:
             # Nothing runs yet, so leaving the group at once is enough.
             await self._tasks.__aexit__(None, None, None)
             raise
         self._not_ready = None
-        self._start(self._keep_looking, "the look-up of orders")
+        self._start(self._reconciliation.keep_looking, "the look-up of orders")
         self._start(self._prices.keep_fresh, "the price feed")
+        if self._settings.tokens_per_symbol and self._connector.token_params(""):
+            self._start(self._keep_tokens, "the tokens")
         if "watch_events" in self._capabilities:
             self._start(self._follow_stream, "the account stream")
             self._start(self._take_events, "the account's events")
@@ -180,6 +175,11 @@ class OrderExecutor:
         await self._tasks.__aexit__(None, None, None)
 
     @property
+    def state(self) -> AccountState:
+        """What the account has done and decided, as far as it is known."""
+        return self._book.state
+
+    @property
     def not_ready_reason(self) -> str | None:
         """Why no order is taken now, or None when orders are taken."""
         return self._not_ready
@@ -191,12 +191,15 @@ class OrderExecutor:
 
     @property
     def disputes(self) -> Mapping[str, str]:
-        """The symbols that may only be reduced, and what contradicted itself there."""
-        return self.state.disputes
+        """The symbols that may only be reduced, and why: a contradiction, or a residual."""
+        if not self.state.holdings.residuals:
+            return self.state.disputes
+        found = {symbol: self.state.alarm(symbol) for symbol in self.instruments}
+        return {symbol: why for symbol, why in found.items() if why} | self.state.disputes
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(order, what happened)` after each durable change; it must not block."""
-        self._listeners.append(listener)
+        self._book.listeners.append(listener)
 
     # ------------------------------------------------------------- decisions
 
@@ -272,6 +275,8 @@ class OrderExecutor:
         """Return the position in `symbol` and what is still under way."""
         position = self.state.ledger.position(self.account, symbol).quantity
         buys, sells = self.state.pending(symbol)
+        # Tokens are not meant to trade: who plans a position leaves them out.
+        buys -= order_tokens.resting(self.state, symbol)
         return View(
             position=position,
             expected=position + buys - sells,
@@ -300,7 +305,7 @@ class OrderExecutor:
             )
         cancel_id = client_cancel_id(order_id, len(order.cancel_ids))
         requested = CancelRequested(time_ns=self._clock.time_ns(), client_cancel_id=cancel_id)
-        await self._learn(order_id, [requested])
+        await self._book.learn(order_id, [requested])
         arguments: dict[str, object] = {}
         if "symbol" in self._cancel_parameters:
             arguments["symbol"] = order.intent.request.symbol
@@ -312,7 +317,7 @@ class OrderExecutor:
                 told = await self._connector.cancel_order(order.exchange_order_id, **arguments)  # type: ignore[arg-type]
         except OrderNotFoundError:
             # Not open any more: it filled or ended meanwhile. The exchange says how.
-            await self._look_up(order_id)
+            await self._reconciliation.look_up(order_id)
             return self.state.orders[order_id]
         except TimeoutError as error:
             raise ExchangeUnavailableError(
@@ -322,10 +327,10 @@ class OrderExecutor:
         if isinstance(answer, Mapping):
             answer = ExchangeOrder.from_ccxt(answer, order.intent.request)
         if isinstance(answer, ExchangeOrder):
-            await self._learn_told(order_id, answer)
+            await self._reconciliation.learn_told(order_id, answer)
         else:
             # It raised nothing, but did not say how the order ended either.
-            await self._look_up(order_id)
+            await self._reconciliation.look_up(order_id)
         return self.state.orders[order_id]
 
     async def set_kill_switch(self, reason: str | None, *, by: str) -> None:
@@ -338,7 +343,7 @@ class OrderExecutor:
         if reason is not None:
             self.state.killed = reason
         entry = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
-        await self._append([record_of(entry)])
+        await self._book.append([record_of(entry)])
         self.state.set_kill_switch(reason)
         logger.warning("kill switch turned", is_on=reason is not None, reason=reason, by=by)
 
@@ -357,8 +362,8 @@ class OrderExecutor:
                     async with asyncio.timeout(timeout_s):
                         await done.wait()
         finally:
-            if look in self._listeners:
-                self._listeners.remove(look)
+            if look in self._book.listeners:
+                self._book.listeners.remove(look)
         return self.state.orders[order_id]
 
     # ------------------------------------------------------- the path of one
@@ -380,19 +385,31 @@ class OrderExecutor:
             )
             return [IntentRecorded(time_ns=intent.time_ns, intent=intent), refused], None
         now_ns, stamp = self._clock.time_ns(), self._connector.stamp()
+        token = self._token_for(intent)
         send = Submitted(
             time_ns=now_ns,
             client_order_id=client_order_id(self.account, symbol, intent.id, 0),
             timestamp_ms=stamp.get("timestamp", now_ns // 1_000_000),
             recv_window_ms=stamp.get("recvWindow", 0),
+            token="" if token is None else token.id,
         )
         recorded = IntentRecorded(time_ns=intent.time_ns, intent=intent, checks=verdict.checks)
         request = replace(
             intent.request,
             client_order_id=send.client_order_id,
-            params={**intent.request.params, **stamp},
+            params={**intent.request.params, **stamp, **self._token_params(token)},
         )
         return [recorded, send], request
+
+    def _token_for(self, intent: OrderIntent) -> Order | None:
+        if intent.source == TOKEN_SOURCE or not self._settings.tokens_per_symbol:
+            return None
+        return order_tokens.free_token(self.state, intent.request.symbol)
+
+    def _token_params(self, token: Order | None) -> Mapping[str, object]:
+        if token is None or token.exchange_order_id is None:
+            return {}
+        return self._connector.token_params(token.exchange_order_id)
 
     async def _carry_out(
         self,
@@ -403,7 +420,7 @@ class OrderExecutor:
     ) -> None:
         """Wait for the record to be durable, and only then send what is to be sent."""
         order_id = known.order_id or ""
-        self._in_flight.add(order_id)
+        self._reconciliation.in_flight.add(order_id)
         try:
             # The disk is at work for some 0.3 ms; meanwhile the order is written and signed.
             send = None if request is None else self._prepared(request)
@@ -417,10 +434,12 @@ class OrderExecutor:
                 return
             event = self._stopped_meanwhile(order_id)
             told = await self._send(request, send) if event is None else event
+            if isinstance(told, OutcomeUnknown):
+                told = await self._send_again(order_id, request) or told
             if isinstance(told, ExchangeOrder):
-                await self._learn_told(order_id, told)
+                await self._reconciliation.learn_told(order_id, told)
             else:
-                await self._learn(order_id, [told])
+                await self._book.learn(order_id, [told])
         except JournalError:
             # Halted where it was raised; recovery finds out what is true.
             return
@@ -434,7 +453,7 @@ class OrderExecutor:
             logger.exception("an order's task has failed", order_id=order_id)
             self._halt(f"the task of order {order_id} has failed: {error}")
         finally:
-            self._in_flight.discard(order_id)
+            self._reconciliation.in_flight.discard(order_id)
 
     async def _is_durable(self, written: Awaitable[None], known: Known) -> bool:
         try:
@@ -450,7 +469,7 @@ class OrderExecutor:
         if not known.durable.done():
             known.durable.set_result(None)
         if known.order_id:
-            self._publish(known.order_id, entries)
+            self._book.publish(known.order_id, entries)
 
     def _tell_failure(self, known: Known, error: Exception) -> None:
         assert known.durable is not None
@@ -502,6 +521,53 @@ class OrderExecutor:
         )
         return OutcomeUnknown(time_ns=self._clock.time_ns(), reason=reason)
 
+    async def _send_again(self, order_id: str, request: OrderRequest) -> ExchangeOrder | None:
+        """Send an order that replaces a token again; return it if the exchange says it has it.
+
+        Anything else proves nothing: a repetition may be refused though the first one traded.
+        """
+        if order_tokens.token_of(self.state, self.state.orders[order_id]) is None:
+            return None
+        for _ in range(self._settings.token_sends_max - 1):
+            if self._stopped_meanwhile(order_id) is not None:
+                return None
+            stamped = replace(request, params={**request.params, **self._connector.stamp()})
+            told = await self._send(stamped, self._prepared(stamped))
+            if isinstance(told, ExchangeOrder):
+                return told
+        return None
+
+    async def _keep_tokens(self) -> None:
+        """Keep some tokens resting in every symbol, through the same gate as every order."""
+        symbols = [s for s in self._risk_manager.limits.symbols or () if s in self.instruments]
+        while True:
+            pause_s = self._settings.probe_interval_s
+            for symbol in symbols:
+                if self.not_ready_reason is not None:
+                    break
+                if not await self._make_token(symbol):
+                    pause_s = self._settings.token_pause_s
+            await asyncio.sleep(pause_s)
+
+    async def _make_token(self, symbol: str) -> bool:
+        """Have one token more, if one is missing; return False when it could not be had."""
+        if len(order_tokens.tokens(self.state, symbol)) >= self._settings.tokens_per_symbol:
+            return True
+        await self._prices.freshen(symbol)
+        price = self._prices.price(symbol)
+        if price is None:
+            return False
+        intent = order_tokens.token_intent(
+            self.state, self.account, self.instruments[symbol], price, self._clock.time_ns()
+        )
+        try:
+            taken = await self.submit(intent)
+        except NotReadyError:
+            return False
+        assert taken.order is not None
+        order = await self.until_settled(taken.order.id, self._settings.probe_interval_s)
+        return not order.is_final
+
     def _stopped_meanwhile(self, order_id: str) -> OrderEvent | None:
         """The kill switch may have been turned while the order was being written down."""
         request = self.state.orders[order_id].intent.request
@@ -523,83 +589,6 @@ class OrderExecutor:
             return Withdrawn(time_ns=now_ns, reason="bagbot was interrupted before it was sent")
         return OutcomeUnknown(time_ns=now_ns, reason=reason, attempt=order.attempt)
 
-    # ------------------------------------------------------------- learning
-
-    async def _learn(self, order_id: str, events: Sequence[OrderEvent]) -> None:
-        """Take facts in: state first, then the journal, then whoever listens."""
-        news: list[OrderEvent] = []
-        try:
-            for event in events:
-                if self.state.learn(order_id, event):
-                    news.append(event)
-        except IllegalTransitionError as error:
-            await self._dispute(order_id, str(error))
-        if not news:
-            return
-        await self._append([record_of(event, order_id) for event in news])
-        self._publish(order_id, news)
-
-    async def _learn_told(self, order_id: str, told: ExchangeOrder) -> None:
-        """Take in what the exchange says of an order, asking for its trades where some lack."""
-        order = self.state.orders[order_id]
-        now_ns = self._clock.time_ns()
-        self._looked_up_ns[order_id] = self._clock.monotonic_ns()
-        try:
-            events = reconciler.events_from(order, told, now_ns)
-        except IllegalTransitionError as error:
-            await self._dispute(order_id, str(error))
-            return
-        # How it ended is learned last: an ended order is not asked about again.
-        endings = [event for event in events if isinstance(event, Cancelled | Expired)]
-        await self._learn(order_id, [event for event in events if event not in endings])
-        order = self.state.orders[order_id]
-        if reconciler.lacks_fills(order, told):
-            await self._learn_trades(order, told)
-            if reconciler.lacks_fills(self.state.orders[order_id], told):
-                logger.warning("trades are not told yet", order_id=order_id, filled=told.filled)
-                return
-        await self._learn(order_id, endings)
-
-    async def _learn_trades(self, order: Order, told: ExchangeOrder) -> None:
-        now_ns = self._clock.time_ns()
-        if "fetch_my_trades" in self._capabilities:
-            async with asyncio.timeout(self._settings.read_timeout_s):
-                trades = await self._connector.fetch_my_trades(
-                    order.intent.request.symbol, order_id=told.id
-                )
-            await self._learn(order.id, reconciler.events_from_trades(order, trades, now_ns))
-            return
-        fill = reconciler.summed_fill(order, told)
-        if fill is not None:
-            await self._learn(order.id, [reconciler.filled(told.id, fill, now_ns)])
-
-    async def _dispute(self, order_id: str, message: str) -> None:
-        """Two facts contradict each other: shout, and let the symbol only be reduced."""
-        symbol = self.state.orders[order_id].intent.request.symbol
-        logger.error("contradiction; the symbol may only be reduced now", message=message)
-        if self.state.disputes.setdefault(symbol, message) is message:
-            found = DisputeFound(time_ns=self._clock.time_ns(), symbol=symbol, message=message)
-            await self._append([record_of(found, order_id)])
-
-    async def _append(self, records: Sequence[Record]) -> None:
-        try:
-            await self._journal.append(records)
-        except JournalError as error:
-            self._halt(str(error))
-            raise
-
-    def _publish(self, order_id: str, entries: Sequence[Entry]) -> None:
-        order = self.state.orders[order_id]
-        for listener in tuple(self._listeners):
-            try:
-                for entry in entries:
-                    listener(order, entry)
-            except Exception:
-                # Whoever watches can never fail a trade; one that failed is not asked again.
-                logger.exception("a listener has failed and is dropped", order_id=order_id)
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
-
     # ------------------------------------------------------------- following
 
     async def _follow_stream(self) -> None:
@@ -612,70 +601,15 @@ class OrderExecutor:
         while True:
             event = await self._events.get()
             if isinstance(event, StreamOpened):
-                await self._reconcile()
-                self._stream_is_open = True
+                await self._reconciliation.settle()
+                self._reconciliation.stream_is_open = True
                 self._stream_first.set()
                 logger.info("account stream open")
             elif isinstance(event, StreamLost):
-                self._stream_is_open = False
+                self._reconciliation.stream_is_open = False
                 logger.warning("account stream lost", reason=event.reason)
             else:
-                await self._hear(event)
-
-    async def _hear(self, told: ExchangeOrder) -> None:
-        order_id = self.state.order_of(told)
-        if order_id is None:
-            logger.info("an order that is not ours", symbol=told.symbol, exchange_order_id=told.id)
-            return
-        try:
-            await self._learn_told(order_id, told)
-        except (ExchangeError, TimeoutError) as error:
-            logger.warning("order is read again later", order_id=order_id, error=str(error))
-
-    async def _reconcile(self) -> None:
-        """Ask the exchange about every order that is not settled."""
-        for order_id in tuple(self.state.live):
-            if order_id not in self._in_flight:
-                await self._try_look_up(order_id)
-
-    async def _keep_looking(self) -> None:
-        """Look up what is unknown often, what is open now and then."""
-        while True:
-            await asyncio.sleep(self._settings.probe_interval_s)
-            for order_id in tuple(self.state.live):
-                if order_id not in self._in_flight and self._is_due(order_id):
-                    await self._try_look_up(order_id)
-
-    def _is_due(self, order_id: str) -> bool:
-        if self.state.orders[order_id].status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED):
-            return True
-        settings = self._settings
-        wait_s = settings.audit_interval_s if self._stream_is_open else settings.poll_interval_s
-        seen_ns = self._looked_up_ns.get(order_id, 0)
-        return self._clock.monotonic_ns() - seen_ns >= wait_s * _NS
-
-    async def _try_look_up(self, order_id: str) -> None:
-        try:
-            await self._look_up(order_id)
-        except AuthenticationError as error:
-            self._halt(str(error))
-        except (ExchangeError, TimeoutError) as error:
-            logger.warning("look-up failed, tried again", order_id=order_id, error=str(error))
-
-    async def _look_up(self, order_id: str) -> None:
-        """Ask for one order, one question at a time: the answers add up to a proof."""
-        lock = self._looking.setdefault(order_id, asyncio.Lock())
-        try:
-            async with lock:
-                self._looked_up_ns[order_id] = self._clock.monotonic_ns()
-                found = await self._lookup.ask(self.state.orders[order_id])
-                if isinstance(found, ExchangeOrder):
-                    await self._learn_told(order_id, found)
-                elif found is not None:
-                    await self._learn(order_id, [found])
-        finally:
-            if not lock.locked() and self.state.orders[order_id].is_final:
-                self._looking.pop(order_id, None)
+                await self._reconciliation.hear(event)
 
     # ------------------------------------------------------------- the rest
 
@@ -696,7 +630,10 @@ class OrderExecutor:
             position=self.state.ledger.position(self.account, symbol).quantity,
             pending_buys=buys,
             pending_sells=sells,
-            killed=self.state.killed or self.state.disputes.get(symbol),
+            held=self.state.held(symbol),
+            killed=self.state.killed
+            or self.state.alarm(symbol)
+            or self._reconciliation.suspicion(symbol),
         )
 
     async def _load_instruments(self) -> None:
@@ -705,6 +642,7 @@ class OrderExecutor:
         self._symbol_of = {i.exchange_symbol: i.symbol for i in self.instruments.values()}
         allowed = self._risk_manager.limits.symbols or ()
         self._prices.want(symbol for symbol in allowed if symbol in self.instruments)
+        self._reconciliation.watch(symbol for symbol in allowed if symbol in self.instruments)
 
     def _start(self, work: Callable[[], Coroutine[None, None, None]], what: str) -> None:
         self._loops.append(self._tasks.create_task(self._guard(work, what)))

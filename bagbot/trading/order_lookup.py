@@ -1,6 +1,7 @@
 """Asks the exchange what became of one order, and weighs it when there is no trace of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -19,21 +20,33 @@ _NS: Final = 1_000_000_000
 
 
 class OrderLookup:
-    """The questions about each order, and what absence they have shown so far."""
+    """The questions about each order, and what absence they have shown so far.
+
+    `is_explained` reads all trades by id and says whether they explain what the account holds;
+    `is_barred` says of an order that it can't be executed any more, whenever it arrives.
+    """
 
     def __init__(
-        self, connector: IExchangeConnector, clock: Clock, settings: ExecutorSettings
+        self,
+        connector: IExchangeConnector,
+        clock: Clock,
+        settings: ExecutorSettings,
+        is_explained: Callable[[], Awaitable[bool]],
+        is_barred: Callable[[Order], bool],
     ) -> None:
         self._connector = connector
         self._capabilities = connector.capabilities
         self._clock = clock
         self._settings = settings
+        self._is_explained = is_explained
+        self._is_barred = is_barred
         self._absences: dict[str, reconciler.Absence] = {}
 
-    async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | None:
+    async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Return the order as the exchange has it, the proof that it never had it, or None.
 
-        None: it is not to be found, and that proves nothing yet. Raises ExchangeError or
+        None: it is not to be found, and that proves nothing yet. Contested: no further question
+        can settle it. Raises ExchangeError or
         TimeoutError when the question itself failed.
         """
         if "fetch_order" not in self._capabilities:
@@ -52,22 +65,22 @@ class OrderLookup:
         self._absences.pop(order.id, None)
         return told
 
-    async def _weigh_absence(self, order: Order) -> ExchangeOrder | NotAccepted | None:
+    async def _weigh_absence(
+        self, order: Order
+    ) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Collect, one question at a time, what together proves that an order never arrived."""
-        if order.exchange_order_id is not None:
-            logger.error(
-                "the exchange no longer knows an order it had",
-                client_order_id=order.client_order_id,
-                exchange_order_id=order.exchange_order_id,
-            )
-            return None
         now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
-        if not reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms):
+        is_past_fence = reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms)
+        if not is_past_fence and not self._is_barred(order):
             return None
         absence = self._absences.setdefault(order.id, reconciler.Absence())
         spacing_ns = int(self._settings.probe_interval_s * _NS)
-        absence.note(self._clock.monotonic_ns(), spacing_ns)
-        if absence.queries >= reconciler.ABSENCES_NEEDED:
+        is_new = absence.note(self._clock.monotonic_ns(), spacing_ns)
+        if order.exchange_order_id is not None:
+            is_sure = absence.queries >= reconciler.ABSENCES_NEEDED
+            return reconciler.forgotten(order) if is_sure else None
+        # A search costs some thirty times what a query does.
+        if is_new and absence.is_time_to_search:
             found = await self._search(order, absence)
             if found is not None:
                 return found
@@ -76,8 +89,10 @@ class OrderLookup:
             self._absences.pop(order.id, None)
         return verdict
 
-    async def _search(self, order: Order, absence: reconciler.Absence) -> ExchangeOrder | None:
-        """Look for the order among the open ones and in the history since it was sent."""
+    async def _search(
+        self, order: Order, absence: reconciler.Absence
+    ) -> ExchangeOrder | reconciler.Contested | None:
+        """Look for the order among the open ones, in the history since it was sent, in trades."""
         symbol, send = order.intent.request.symbol, order.sends[order.attempt]
         candidates: list[ExchangeOrder] = []
         async with asyncio.timeout(self._settings.read_timeout_s):
@@ -91,4 +106,8 @@ class OrderLookup:
         for told in candidates:
             if told.client_order_id == send.client_order_id:
                 return told
+        for told in candidates:
+            if reconciler.may_be(order, told):
+                return reconciler.contested(order, told)
+        absence.in_trades = not await self._is_explained()
         return None

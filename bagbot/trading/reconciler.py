@@ -4,6 +4,7 @@ Positive evidence counts from any source and is checked against what was ordered
 nothing by itself: `not_accepted` lists what must come together before an order is given up.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,8 +23,12 @@ from bagbot.domain.events import (
 )
 from bagbot.domain.order import Order
 from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
+from bagbot.trading.journal_records import ExternalOrderSeen
 
 ABSENCES_NEEDED: Final = 3
+_QUERIES_PER_SEARCH: Final = 5
+# How `bagbot.domain.order.client_order_id` looks.
+_OUR_MARK: Final = re.compile(r"bb[a-z2-7]{24}")
 
 
 def events_from(order: Order, told: ExchangeOrder, time_ns: int) -> list[OrderEvent]:
@@ -97,6 +102,69 @@ def summed_fill(order: Order, told: ExchangeOrder) -> Fill | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """What the exchange shows fits no fact of ours: a human must look, nothing is concluded."""
+
+    message: str
+
+
+def may_be(order: Order, told: ExchangeOrder) -> bool:
+    """Whether `told` could be our order of unknown outcome under an id that is not ours.
+
+    On spot a cancel, by hand for example, puts its own id in place of the order's.
+    """
+    request = order.intent.request
+    if order.exchange_order_id is not None or not order.sends:
+        return False
+    sent_ns = min(send.timestamp_ms for send in order.sends.values()) * 1_000_000
+    return (
+        told.status is ExchangeOrderStatus.CANCELED
+        and told.symbol == request.symbol
+        and told.side in (None, request.side)
+        and told.amount in (None, request.amount)
+        and told.type in (None, request.type.value)
+        and (request.price is None or told.price in (None, request.price))
+        and told.exchange_time_ns >= sent_ns
+    )
+
+
+def contested(order: Order, told: ExchangeOrder) -> Contested:
+    """Return what to say of an order that `may_be` ours."""
+    return Contested(
+        f"order {told.id} ({told.client_order_id}) was cancelled and is just like "
+        f"{order.client_order_id}, whose outcome is not known: a cancel may have renamed it"
+    )
+
+
+def forgotten(order: Order) -> Contested:
+    """Return what to say of an order that the exchange had and does not know any more."""
+    return Contested(
+        f"the exchange no longer knows order {order.exchange_order_id} "
+        f"({order.client_order_id}), which it had: it has lost its memory, or it has ended so "
+        f"long ago that it is archived; nothing is changed here"
+    )
+
+
+def external_order(told: ExchangeOrder, time_ns: int) -> ExternalOrderSeen:
+    """Return the record of an order that is not ours."""
+    return ExternalOrderSeen(
+        time_ns=time_ns,
+        symbol=told.symbol,
+        exchange_order_id=told.id,
+        client_order_id=told.client_order_id,
+        side=told.side,
+        amount=told.amount,
+        price=told.price,
+        is_open=told.status is ExchangeOrderStatus.OPEN,
+    )
+
+
+def bears_our_mark(told: ExchangeOrder) -> bool:
+    """Whether an order's client id is made as ours are."""
+    return _OUR_MARK.fullmatch(told.client_order_id or "") is not None
+
+
 @dataclass(slots=True)
 class Absence:
     """What was looked for in vain, for one attempt, since its fence passed."""
@@ -105,17 +173,28 @@ class Absence:
     asked_ns: int | None = None
     in_open_orders: bool = True
     in_history: bool = True
+    in_trades: bool = True
 
-    def note(self, now_ns: int, spacing_ns: int) -> None:
-        """Count a query in vain, unless it came too soon after the last to tell anything new."""
-        if self.asked_ns is None or now_ns - self.asked_ns >= spacing_ns:
-            self.queries += 1
-            self.asked_ns = now_ns
+    def note(self, now_ns: int, spacing_ns: int) -> bool:
+        """Count a query in vain; not one that came too soon after the last to tell anything new."""
+        if self.asked_ns is not None and now_ns - self.asked_ns < spacing_ns:
+            return False
+        self.queries += 1
+        self.asked_ns = now_ns
+        return True
+
+    @property
+    def is_time_to_search(self) -> bool:
+        """Whether to look into the other places now: once queries suffice, then now and then."""
+        beyond = self.queries - ABSENCES_NEEDED
+        return beyond >= 0 and beyond % _QUERIES_PER_SEARCH == 0
 
     @property
     def is_complete(self) -> bool:
         """Whether every place was looked into, the direct query several times."""
-        return self.queries >= ABSENCES_NEEDED and not self.in_open_orders and not self.in_history
+        return self.queries >= ABSENCES_NEEDED and not (
+            self.in_open_orders or self.in_history or self.in_trades
+        )
 
 
 def is_past_fence(order: Order, exchange_time_ms: int, margin_ms: int) -> bool:
@@ -133,8 +212,8 @@ def not_accepted(order: Order, absence: Absence, time_ns: int) -> NotAccepted | 
         attempt=order.attempt,
         proof=(
             f"not executed, as far as can be proven: after its time window the exchange did not "
-            f"know {order.client_order_id} in {absence.queries} queries, and it is neither among "
-            f"the open orders nor in the history"
+            f"know {order.client_order_id} in {absence.queries} queries, it is neither among the "
+            f"open orders nor in the history, and other trades explain what the account holds"
         ),
     )
 

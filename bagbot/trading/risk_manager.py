@@ -30,13 +30,15 @@ class Snapshot:
     """All that the rules look at, taken in one step.
 
     `position` is what our fills left (base asset); `pending_buys` and `pending_sells` what orders
-    that are open, in flight or of unknown outcome could still add. `reference_price` is None when
-    no price young enough is known, `killed` the reason when the kill switch is on.
+    that are open, in flight or of unknown outcome could still add. `held` is what the account has,
+    others' trades counted in: the base asset on spot, the position on futures. `reference_price` is
+    None when no price young enough is known, `killed` the reason when the kill switch is on.
     """
 
     instrument: Instrument | None
     reference_price: Decimal | None
     position: Decimal = Decimal(0)
+    held: Decimal | None = None
     pending_buys: Decimal = Decimal(0)
     pending_sells: Decimal = Decimal(0)
     killed: str | None = None
@@ -128,11 +130,20 @@ class RiskManager:
         )
 
 
+def _positions(snapshot: Snapshot) -> tuple[Decimal, Decimal]:
+    """Return our own position and the account's, which differ when others trade on it."""
+    held = snapshot.held
+    return snapshot.position, snapshot.position if held is None else held
+
+
 def _is_reducing(request: OrderRequest, snapshot: Snapshot) -> bool:
-    """Whether the order can only shrink the position, whatever else is still pending."""
+    """Whether the order can only shrink the position, whatever else is still pending.
+
+    Ours and the account's: what somebody else has closed must not be closed once more.
+    """
     if request.side is Side.SELL:
-        return request.amount + snapshot.pending_sells <= snapshot.position
-    return request.amount + snapshot.pending_buys <= -snapshot.position
+        return request.amount + snapshot.pending_sells <= min(_positions(snapshot))
+    return request.amount + snapshot.pending_buys <= -max(_positions(snapshot))
 
 
 def _kill_switch(request: OrderRequest, snapshot: Snapshot) -> Check | Refused:
@@ -200,9 +211,12 @@ def _position_value(request: OrderRequest, snapshot: Snapshot, most: Decimal) ->
     if price is None:
         return _no_price("max_position_value", request)
     if request.side is Side.BUY:
-        worst = abs(snapshot.position + snapshot.pending_buys + request.amount)
+        change = snapshot.pending_buys + request.amount
     else:
-        worst = abs(snapshot.position - snapshot.pending_sells - request.amount)
+        change = -snapshot.pending_sells - request.amount
+    # On spot the account's coins are also savings; a futures position is risk, whoever opened it.
+    positions = _positions(snapshot) if ":" in request.symbol else (snapshot.position,)
+    worst = max(abs(position + change) for position in positions)
     value = worst * price
     limit = f"at most {_plain(most)}"
     if value <= most:

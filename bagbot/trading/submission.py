@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
-from bagbot.domain.errors import BagbotError
+from bagbot.domain.errors import BagbotError, ConfigError
 from bagbot.domain.order import Order, OrderIntent
 
 
@@ -22,6 +23,12 @@ class ExecutorSettings:
 
     `fence_margin_ms`: how long after an order's time window its absence begins to count. No
     document of Binance's bounds how late a spot order may execute, hence a minute.
+    `audit_interval_s`: how often all trades are read and the balance is checked. What is learned
+    there and is older than `stream_lag_max_s` makes the account's stream be opened anew.
+    `replica_lag_max_s`: how far behind the truth an answer may be. So long trades are read again,
+    and so long a difference must last to be a residual.
+    `tokens_per_symbol`: how many tokens rest (0: no tokens); with one an order is sent up to
+    `token_sends_max` times until it is answered. After a token was refused comes `token_pause_s`.
     """
 
     send_timeout_s: float = 10.0
@@ -29,10 +36,54 @@ class ExecutorSettings:
     probe_interval_s: float = 2.0
     poll_interval_s: float = 5.0
     audit_interval_s: float = 30.0
+    stream_lag_max_s: float = 5.0
+    replica_lag_max_s: float = 60.0
     price_interval_s: float = 1.0
     price_age_max_s: float = 5.0
     fence_margin_ms: int = 60_000
     close_timeout_s: float = 5.0
+    tokens_per_symbol: int = 0
+    token_sends_max: int = 3
+    token_pause_s: float = 60.0
+
+
+# On futures the matching engine itself refuses what comes after its time window; on spot nothing
+# bounds it. Queries closer together ask the same lagging memory; rarer audits find things too late.
+_FENCE_MARGIN_MS_MIN: Final = {"spot": 60_000, "futures": 10_000}
+_PROBE_INTERVAL_S_MIN: Final = 2.0
+_AUDIT_INTERVAL_S: Final = (5.0, 300.0)
+
+
+def require_safe(settings: ExecutorSettings, *, is_spot: bool) -> None:
+    """Raise ConfigError when a wait is too short for an exchange that is not our own."""
+    market = "spot" if is_spot else "futures"
+    margin_s_min = _FENCE_MARGIN_MS_MIN[market] / 1000
+    least, most = _AUDIT_INTERVAL_S
+    for name, value, is_safe, limit in (
+        (
+            "fence_margin_s",
+            settings.fence_margin_ms / 1000,
+            settings.fence_margin_ms / 1000 >= margin_s_min,
+            f"at least {margin_s_min:g} on {market}",
+        ),
+        (
+            "probe_interval_s",
+            settings.probe_interval_s,
+            settings.probe_interval_s >= _PROBE_INTERVAL_S_MIN,
+            f"at least {_PROBE_INTERVAL_S_MIN:g}",
+        ),
+        (
+            "audit_interval_s",
+            settings.audit_interval_s,
+            least <= settings.audit_interval_s <= most,
+            f"between {least:g} and {most:g}",
+        ),
+    ):
+        if not is_safe:
+            raise ConfigError(
+                f"BAGBOT_EXECUTOR__{name.upper()} is {value:g}; to be safe on a venue that is not "
+                f"bagbot's own it must be {limit}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

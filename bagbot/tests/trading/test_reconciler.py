@@ -8,7 +8,7 @@ import pytest
 from bagbot.domain.errors import IllegalTransitionError
 from bagbot.domain.events import Accepted, Cancelled, Expired, Fill, Filled, Rejected
 from bagbot.domain.instrument import Side
-from bagbot.domain.order import Order, apply
+from bagbot.domain.order import Order, OrderType, apply, client_order_id
 from bagbot.tests.domain.test_order import SEND, order
 from bagbot.trading import reconciler
 from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
@@ -114,8 +114,58 @@ def test_absence_is_a_proof_only_when_everything_was_asked_and_more_than_once() 
     absence.in_open_orders = False
     assert reconciler.not_accepted(sent(), absence, 5) is None
     absence.in_history = False
+    assert reconciler.not_accepted(sent(), absence, 5) is None
+    absence.in_trades = False
     verdict = reconciler.not_accepted(sent(), absence, 5)
     assert verdict is not None
     assert "bb1" in verdict.proof
     absence.queries = 2
     assert reconciler.not_accepted(sent(), absence, 5) is None
+
+
+def sent_limit() -> Order:
+    plain = order()
+    request = replace(plain.intent.request, type=OrderType.LIMIT, price=Decimal(10))
+    return apply(replace(plain, intent=replace(plain.intent, request=request)), SEND)
+
+
+CANCELLED_BY_HAND = replace(
+    TOLD,
+    status=ExchangeOrderStatus.CANCELED,
+    client_order_id="web_1",
+    type="limit",
+    price=Decimal(10),
+    exchange_time_ns=2_000_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "could_be"),
+    [
+        ({}, True),
+        ({"side": None, "amount": None}, True),
+        ({"status": ExchangeOrderStatus.OPEN}, False),  # Only a cancel renames.
+        ({"symbol": "ETH/USDT"}, False),
+        ({"side": Side.SELL}, False),
+        ({"amount": Decimal(2)}, False),
+        ({"price": Decimal(11)}, False),
+        ({"type": "market"}, False),
+        ({"exchange_time_ns": 999_999}, False),  # Before we sent anything.
+    ],
+)
+def test_a_cancelled_order_like_ours_may_be_ours_under_the_cancels_id(
+    change: dict[str, object], could_be: bool
+) -> None:
+    assert reconciler.may_be(sent_limit(), replace(CANCELLED_BY_HAND, **change)) is could_be
+
+
+def test_an_order_whose_exchange_id_is_known_is_no_other() -> None:
+    known = apply(sent_limit(), Accepted(time_ns=3, exchange_order_id="77"))
+    assert not reconciler.may_be(known, CANCELLED_BY_HAND)
+
+
+def test_our_ids_bear_our_mark_and_those_of_others_do_not() -> None:
+    ours = client_order_id("main", "BTC/USDT", "ord_x", 0)
+    assert reconciler.bears_our_mark(replace(TOLD, client_order_id=ours))
+    for theirs in (None, "web_1", "x-R4BD3S82", "manual-00ff", "bb1", ours.upper()):
+        assert not reconciler.bears_our_mark(replace(TOLD, client_order_id=theirs))

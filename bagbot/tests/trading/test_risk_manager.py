@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bagbot.domain.instrument import Side
+from bagbot.domain.instrument import Instrument, Side
 from bagbot.domain.order import OrderRequest, OrderType
 from bagbot.tests.domain.test_instrument import BTCUSDT
 from bagbot.trading.risk_manager import Approved, Refused, RiskLimits, RiskManager, Snapshot
@@ -141,3 +141,52 @@ def test_no_approved_order_can_take_the_position_beyond_its_limit(
     worst = abs(highest) if side == "buy" else abs(lowest)
     reduces = worst <= abs(position)
     assert reduces or worst * lot * 50_000 <= 30_000
+
+
+@pytest.mark.parametrize(
+    ("side", "position", "held", "is_allowed"),
+    [
+        (Side.SELL, "1", None, True),
+        (Side.SELL, "1", "1", True),
+        (Side.SELL, "1", "0", False),  # Somebody has sold it already.
+        (Side.SELL, "0", "1", False),  # What somebody bought is not ours to sell.
+        (Side.BUY, "-1", "-1", True),
+        (Side.BUY, "-1", "0", False),
+        (Side.BUY, "0", "-1", False),
+    ],
+)
+def test_only_what_is_ours_and_still_there_can_be_reduced(
+    side: Side, position: str, held: str | None, *, is_allowed: bool
+) -> None:
+    snapshot = Snapshot(
+        instrument=Instrument.unfiltered("BTC/USDT"),
+        reference_price=Decimal(100),
+        position=Decimal(position),
+        held=None if held is None else Decimal(held),
+        killed="a test",
+    )
+    request = OrderRequest(symbol="BTC/USDT", side=side, type=OrderType.MARKET, amount=Decimal(1))
+    verdict = RiskManager(RiskLimits()).check(request, snapshot)
+    assert isinstance(verdict, Approved) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("symbol", "held", "is_allowed"),
+    [
+        ("BTC/USDT:USDT", "0", True),
+        ("BTC/USDT:USDT", "3", True),
+        ("BTC/USDT:USDT", "4", False),
+        ("BTC/USDT", "4", True),  # Coins that somebody saves are no position.
+    ],
+)
+def test_the_position_limit_holds_for_a_futures_account_as_a_whole(
+    symbol: str, held: str, *, is_allowed: bool
+) -> None:
+    snapshot = Snapshot(
+        instrument=Instrument.unfiltered(symbol),
+        reference_price=Decimal(100),
+        held=Decimal(held),
+    )
+    order = OrderRequest(symbol=symbol, side=Side.BUY, type=OrderType.MARKET, amount=Decimal(1))
+    limits = RiskLimits(position_value_max=Decimal(400))
+    assert isinstance(RiskManager(limits).check(order, snapshot), Approved) is is_allowed

@@ -15,8 +15,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 import aiohttp
+import ccxt
 
 from bagbot.domain.errors import (
+    ConfigError,
     ExchangeError,
     ExchangeUnavailableError,
     InvalidOrderError,
@@ -33,7 +35,13 @@ from bagbot.trading.connectors.binance_errors import (
     classify,
     code_and_words,
 )
-from bagbot.trading.connectors.binance_stream import AccountStream, Door, FuturesDoor, SpotDoor
+from bagbot.trading.connectors.binance_stream import (
+    STREAM_LIFE_S,
+    AccountStream,
+    Door,
+    FuturesDoor,
+    SpotDoor,
+)
 from bagbot.trading.connectors.binance_venues import choose_venue
 from bagbot.trading.connectors.ccxt_connector import (
     CcxtConnector,
@@ -58,6 +66,9 @@ from bagbot.trading.connectors.server_clock import ServerClock
 _Post = Callable[[], Awaitable[Mapping[str, Any]]]
 _Ask = Callable[[Mapping[str, Any]], Awaitable[list[Any]]]
 
+# It is half of the fence: what is taken later than this is refused, so it must be short.
+RECV_WINDOW_MS_MAX: Final = 5000
+_MODE: Final = "cancelReplaceMode"
 _PAGE: Final = 1000
 _DAY_MS: Final = 86_400_000
 _INSTRUMENTS_STALE_AFTER_S: Final = 3600.0
@@ -76,11 +87,13 @@ class BinanceConnector(CcxtConnector):
     BAGBOT_ALLOW_LIVE=yes.
 
     With `orders_by_stream` spot orders go over the connection of `watch_events` while it is open
-    (`order.place`): no request of their own, which is faster. Somebody has to iterate over the
+    (`order.place`): no request of their own, which is faster. That connection is replaced every
+    `stream_life_s`, before Binance ends it. Somebody has to iterate over the
     events then, because the answers come in between. Else, and otherwise, orders go over REST.
     """
 
     exchange_id = "binance"
+    trades_are_complete = True
 
     def __init__(
         self,
@@ -93,11 +106,15 @@ class BinanceConnector(CcxtConnector):
         recv_window_ms: int = 3000,
         timeout_s: float = 10.0,
         orders_by_stream: bool = False,
+        stream_life_s: float = STREAM_LIFE_S,
     ) -> None:
+        if not 0 < recv_window_ms <= RECV_WINDOW_MS_MAX:
+            raise ConfigError(f"recv_window_ms must be 1 to {RECV_WINDOW_MS_MAX}")
         self._recv_window_ms = recv_window_ms
         self._timeout_s = timeout_s
         # Only spot's account stream is a connection of the WebSocket API.
         self._orders_by_stream = orders_by_stream and not futures
+        self._stream_life_s = stream_life_s
         self._stream: AccountStream | None = None
         self._futures = futures
         # On futures a cancel has no id of its own, and the order keeps its.
@@ -219,7 +236,8 @@ class BinanceConnector(CcxtConnector):
         require_steps(request, instrument)
         fields = self._order_fields(request, instrument)
         client_order_id = fields["newClientOrderId"]
-        stream = self._stream if self._orders_by_stream else None
+        by_stream_too = self._orders_by_stream and _MODE not in fields
+        stream = self._stream if by_stream_too else None
         if stream is None or not stream.is_open:
             by_http = self._post_by_http(fields)
             return functools.partial(self._send_order, request, client_order_id, by_http)
@@ -239,11 +257,20 @@ class BinanceConnector(CcxtConnector):
 
         return send
 
+    def token_params(self, token_id: str) -> Mapping[str, object]:
+        """Return what makes an order replace another one, and fail if that is gone; spot only."""
+        if self._futures:
+            return {}
+        return {_MODE: "STOP_ON_FAILURE", "cancelOrderId": token_id}
+
     def _post_by_http(self, fields: Mapping[str, Any]) -> _Post:
         api = "fapiPrivate" if self._futures else "private"
+        replaces = _MODE in fields
+        path = "order/cancelReplace" if replaces else "order"
         # Straight to CCXT's HTTP: its throttle and its repeats are not for orders.
-        signed = self._exchange.sign("order", [api], "POST", fields)
-        return functools.partial(self._exchange.fetch, **signed)
+        signed = self._exchange.sign(path, [api], "POST", fields)
+        post = functools.partial(self._exchange.fetch, **signed)
+        return functools.partial(_replacing, post) if replaces else post
 
     async def _post_by_stream(
         self, stream: AccountStream, question: Mapping[str, Any]
@@ -471,9 +498,16 @@ class BinanceConnector(CcxtConnector):
             session=self._open_session,
             order_of=self._order_of_event,
             key_advice=self._key_advice(),
+            gate=self._exchange.gate,
+            life_s=self._stream_life_s,
         )
         self._stream = stream
         return stream.events()
+
+    def renew_stream(self) -> None:
+        """Open the account's stream anew, the new connection before the old one is left."""
+        if self._stream is not None:
+            self._stream.rotate()
 
     def _door(self) -> Door:
         sockets = self._exchange.urls["api"]["ws"]
@@ -617,6 +651,33 @@ class BinanceConnector(CcxtConnector):
         if failure.code == TIMESTAMP_OUTSIDE:
             self._clock.distrust()
         return classify(failure, is_futures=self.futures)
+
+
+async def _replacing(post: _Post) -> Mapping[str, Any]:
+    """Return the answer to the new order of a cancelReplace.
+
+    Raises OrderRejectedError when the old order was cancelled and the new one refused.
+    """
+    try:
+        answer = await post()
+    except ccxt.BaseError as error:
+        evidence: Answer | None = getattr(error, "answer", None)
+        content = evidence.content if evidence is not None else None
+        halves = content.get("data") if isinstance(content, Mapping) else None
+        if (
+            isinstance(halves, Mapping)
+            and halves.get("cancelResult") == "SUCCESS"
+            and halves.get("newOrderResult") == "FAILURE"
+        ):
+            refusal = halves["newOrderResponse"]
+            raise OrderRejectedError(
+                f"{refusal['msg']} (code {refusal['code']}). The exchange refused it, finally: "
+                f"nothing was placed, and its token is spent.",
+                code=int(refusal["code"]),
+            ) from error
+        raise
+    placed: Mapping[str, Any] = answer["newOrderResponse"]
+    return placed
 
 
 def _is_about_all_requests(answer: Answer) -> bool:

@@ -3,6 +3,9 @@
 Our own small client, not CCXT's `watch_orders`: that one drops updates that arrive back to back
 and does not tell about a gap, and a gap is what the order executor must know of.
 
+Before the exchange ends a connection (after 24 h, or with notice) a second one is opened, and
+only then the first is read to its end and closed: what is told twice is known, nothing is missed.
+
 One task does it all, the one that iterates: it reads the socket, answers pings, keeps the listen
 key alive, and hands answers to whoever asked something over the same socket (`ask`). There is no
 queue. A consumer that is slow holds back the socket itself (aiohttp stops
@@ -13,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -26,6 +29,7 @@ from bagbot.domain.errors import (
     ExchangeUnavailableError,
     RateLimitedError,
 )
+from bagbot.trading.connectors.guarded_exchange import RateGate, wait_after_s
 from bagbot.trading.connectors.interface import (
     AccountEvent,
     ExchangeOrder,
@@ -42,6 +46,14 @@ _LONGEST_PAUSE_S: Final = 30.0
 _STABLE_AFTER_S: Final = 10.0
 # After so long without a single frame we ping; without an answer for as long again, it is dead.
 _SILENCE_S: Final = 15.0
+# A reader wakes up so often to see whether the connection is to be replaced.
+_LOOK_UP_EVERY_S: Final = 1.0
+# Binance ends every connection after 24 h.
+STREAM_LIFE_S: Final = 23 * 3600.0
+# An old connection that has told nothing for so long has nothing more to tell.
+_QUIET_S: Final = 0.5
+_OVERLAP_S: Final = 1.0
+_ROTATION_RETRY_S: Final = 60.0
 
 Message = Mapping[str, Any]
 
@@ -103,7 +115,7 @@ class Socket:
         """Return the next message, or None when `wait_s` seconds have passed without one."""
         if self._early:
             return self._early.popleft()
-        return await self._next(min(wait_s, self._silence_s), is_silence=wait_s >= self._silence_s)
+        return await self._next(min(wait_s, self._silence_s, _LOOK_UP_EVERY_S))
 
     async def close(self) -> None:
         """Close the connection; one that does not answer is dropped."""
@@ -111,11 +123,12 @@ class Socket:
             async with asyncio.timeout(2):
                 await self._socket.close()
 
-    async def _next(self, wait_s: float, *, is_silence: bool = True) -> Message | None:
+    async def _next(self, wait_s: float) -> Message | None:
         try:
             frame = await self._socket.receive(timeout=wait_s)
         except TimeoutError:
-            if is_silence:
+            silent_s = time.monotonic() - self._heard_at_s
+            if silent_s >= self._silence_s * (2 if self._is_pinged else 1):
                 await self._ping()
             return None
         self._is_pinged = False
@@ -204,8 +217,19 @@ class FuturesDoor:
 
 
 async def connect(session: aiohttp.ClientSession, url: str) -> Socket:
-    """Return an open WebSocket; pings are answered by `Socket`, which counts them as life."""
-    return Socket(await session.ws_connect(url, autoping=False))
+    """Return an open WebSocket; pings are answered by `Socket`, which counts them as life.
+
+    Raises RateLimitedError when there were too many connections.
+    """
+    try:
+        return Socket(await session.ws_connect(url, autoping=False))
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status not in (418, 429):
+            raise
+        stated = "" if error.headers is None else error.headers.get("Retry-After", "")
+        wait_s = wait_after_s(error.status, float(stated) if stated.isdecimal() else None)
+        text = f"the connection was refused: too many (HTTP {error.status})"
+        raise RateLimitedError(text, retry_after_s=wait_s, http_status=error.status) from error
 
 
 def _refusal(answer: Message) -> ExchangeError:
@@ -219,7 +243,8 @@ def _refusal(answer: Message) -> ExchangeError:
     if status in (418, 429):
         data = error.get("data") or {}
         until_ms, now_ms = data.get("retryAfter"), data.get("serverTime")
-        wait_s = (until_ms - now_ms) / 1000 if until_ms and now_ms else None
+        stated_s = (until_ms - now_ms) / 1000 if until_ms and now_ms else None
+        wait_s = wait_after_s(status, stated_s)
         return RateLimitedError(text, retry_after_s=wait_s, code=code, http_status=status)
     return ExchangeUnavailableError(text, code=code, http_status=status)
 
@@ -235,15 +260,22 @@ class AccountStream:
         session: Callable[[], aiohttp.ClientSession | None],
         order_of: Callable[[Message], ExchangeOrder | None],
         key_advice: str,
+        gate: RateGate,
+        life_s: float = STREAM_LIFE_S,
     ) -> None:
         self._door = door
         self._venue = venue
         self._session = session
         self._order_of = order_of
         self._key_advice = key_advice
+        # The one that every request passes: who is told to wait here sends nothing there.
+        self._gate = gate
+        self._life_s = life_s
+        self._opened_at_s = 0.0
         self._renew_at_s = float("inf")
+        self._rotate_at_s = float("inf")
         self._open_socket: Socket | None = None
-        self._asked: dict[object, asyncio.Future[Message]] = {}
+        self._asked: dict[object, tuple[Socket, asyncio.Future[Message]]] = {}
 
     @property
     def is_open(self) -> bool:
@@ -255,15 +287,20 @@ class AccountStream:
 
         It is sent once. Raises StreamBrokenError when the connection is lost before the answer.
         """
-        if self._open_socket is None:
+        socket = self._open_socket
+        if socket is None:
             raise StreamBrokenError("the connection is not open")
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._asked[question["id"]] = answer
+        self._asked[question["id"]] = socket, answer
         try:
-            await self._open_socket.send(question)
+            await socket.send(question)
             return await answer
         finally:
             del self._asked[question["id"]]
+
+    def rotate(self) -> None:
+        """Open a new connection soon, beside the one that is open, and leave that one then."""
+        self._rotate_at_s = 0.0
 
     async def events(self) -> AsyncIterator[AccountEvent]:
         """Yield StreamOpened, orders, and a StreamLost for each gap; end when closed by us.
@@ -273,21 +310,13 @@ class AccountStream:
         pause_s = _FIRST_PAUSE_S
         is_loss_told = False
         while (session := self._session()) is not None:
-            socket: Socket | None = None
-            opened_at_s = time.monotonic()
+            self._opened_at_s = time.monotonic()
             try:
-                async with asyncio.timeout(_OPEN_TIMEOUT_S):
-                    socket = await self._door.open(session)
-                opened_at_s = time.monotonic()
-                logger.info("account stream opened", venue=self._venue)
-                is_loss_told = False
-                self._open_socket = socket
-                self._renew_at_s = opened_at_s + (self._door.keep_alive_every_s or float("inf"))
-                yield StreamOpened()
-                while True:
-                    order = await self._next_order(socket)
-                    if order is not None:
-                        yield order
+                await asyncio.sleep(self._gate.remaining_s)
+                async with contextlib.aclosing(self._told(session)) as told:
+                    async for event in told:
+                        is_loss_told = False
+                        yield event
             except AuthenticationError as error:
                 logger.error(  # noqa: TRY400 - the text says it all, a traceback nothing more.
                     "account stream refused", venue=self._venue, detail=str(error)
@@ -295,11 +324,8 @@ class AccountStream:
                 error.args = (f"{self._venue}: {error}. {self._key_advice}",)
                 raise
             except (*_TROUBLE, ExchangeError) as error:
-                reason = _reason(error)
-                wait_s = getattr(error, "retry_after_s", None) or 0.0
-            finally:
-                await self._leave(socket)
-            if time.monotonic() - opened_at_s > _STABLE_AFTER_S:
+                reason = self._reason_noted(error)
+            if time.monotonic() - self._opened_at_s > _STABLE_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
             if self._session() is None:
                 return
@@ -307,37 +333,113 @@ class AccountStream:
             if not is_loss_told:
                 is_loss_told = True
                 yield StreamLost(reason)
-            await asyncio.sleep(max(pause_s, wait_s))
+            await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    async def _told(self, session: aiohttp.ClientSession) -> AsyncGenerator[AccountEvent, None]:
+        """Yield what one connection after the other tells, without a gap, until one is lost."""
+        socket = await self._opened(session)
+        try:
+            yield StreamOpened()
+            while True:
+                order = await self._next_order(socket)
+                if order is not None:
+                    yield order
+                if time.monotonic() < self._rotate_at_s:
+                    continue
+                successor = await self._successor(session)
+                if successor is None:
+                    continue
+                old, socket = socket, successor
+                async with contextlib.aclosing(self._rest_of(old)) as rest:
+                    async for order in rest:
+                        yield order
+                # Nothing should be missing now; asking costs little.
+                yield StreamOpened()
+        finally:
+            await self._leave(socket)
+
+    async def _opened(self, session: aiohttp.ClientSession) -> Socket:
+        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            socket = await self._door.open(session)
+        logger.info("account stream opened", venue=self._venue)
+        now_s = self._opened_at_s = time.monotonic()
+        self._open_socket = socket
+        self._renew_at_s = now_s + (self._door.keep_alive_every_s or float("inf"))
+        self._rotate_at_s = now_s + self._life_s
+        return socket
+
+    async def _successor(self, session: aiohttp.ClientSession) -> Socket | None:
+        """Return a new connection beside the open one, or None when none is to be had now."""
+        try:
+            self._gate.check("a new account stream")
+            return await self._opened(session)
+        except AuthenticationError:
+            raise
+        except (*_TROUBLE, ExchangeError) as error:
+            logger.warning("account stream not renewed yet", reason=self._reason_noted(error))
+            self._rotate_at_s = time.monotonic() + _ROTATION_RETRY_S
+            return None
+
+    async def _rest_of(self, old: Socket) -> AsyncGenerator[ExchangeOrder, None]:
+        """Yield what an old connection still tells, until it is quiet and owes no answer."""
+        began_s = time.monotonic()
+        try:
+            while time.monotonic() < began_s + _OPEN_TIMEOUT_S:
+                message = await old.read(_QUIET_S)
+                order = None if message is None else self._order_in(message)
+                if order is not None:
+                    yield order
+                is_owed = any(asked_over is old for asked_over, _ in self._asked.values())
+                # It tells what the new one tells, too: only what it told before that is wanted.
+                if not is_owed and (message is None or time.monotonic() > began_s + _OVERLAP_S):
+                    return
+        except _TROUBLE as error:
+            # The new one is open: whatever the old one still had is asked for next.
+            logger.info("the old account stream has ended", reason=_reason(error))
+        finally:
+            await self._leave(old)
+
+    def _reason_noted(self, error: Exception) -> str:
+        if isinstance(error, RateLimitedError):
+            self._gate.close_for(error.retry_after_s or 0.0)
+        return _reason(error)
+
     async def _leave(self, socket: Socket | None) -> None:
-        """Close the connection; who waits for an answer over it gets none."""
-        self._open_socket = None
-        for answer in self._asked.values():
-            if not answer.done():
+        """Close a connection; who waits for an answer over it gets none."""
+        if socket is None or socket is self._open_socket:
+            self._open_socket = None
+        for asked_over, answer in self._asked.values():
+            if asked_over is socket and not answer.done():
                 answer.set_exception(StreamBrokenError("the connection was lost"))
         if socket is not None:
             await socket.close()
 
     async def _next_order(self, socket: Socket) -> ExchangeOrder | None:
-        message = await socket.read(max(0.001, self._renew_at_s - time.monotonic()))
+        wake_at_s = min(self._renew_at_s, self._rotate_at_s)
+        message = await socket.read(max(0.001, wake_at_s - time.monotonic()))
         if time.monotonic() >= self._renew_at_s:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 await self._door.keep_alive()
             self._renew_at_s = time.monotonic() + (self._door.keep_alive_every_s or float("inf"))
-        if message is None:
-            return None
-        asked = self._asked.get(message.get("id"))
+        return None if message is None else self._order_in(message)
+
+    def _order_in(self, message: Message) -> ExchangeOrder | None:
+        _, asked = self._asked.get(message.get("id"), (None, None))
         if asked is not None and not asked.done():
             asked.set_result(message)
             return None
         event = self._door.event(message)
+        if event.get("e") == "serverShutdown":
+            # It goes on for a while: long enough to open another one first.
+            self.rotate()
+            return None
         if event.get("e") in _ENDINGS:
             raise StreamBrokenError(f"the exchange says {event['e']}")
         return self._order_of(event) if "e" in event else None
 
 
-_ENDINGS: Final = ("serverShutdown", "eventStreamTerminated", "listenKeyExpired")
+_ENDINGS: Final = ("eventStreamTerminated", "listenKeyExpired")
 # An event that cannot be read was missed: that is a gap as well, which REST must fill.
 _TROUBLE: Final = (
     aiohttp.ClientError,

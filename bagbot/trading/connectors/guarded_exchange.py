@@ -72,9 +72,14 @@ class RateGate:
         """Let nothing pass for so long; an earlier, longer wait stays."""
         self._closed_until_s = max(self._closed_until_s, time.monotonic() + wait_s)
 
+    @property
+    def remaining_s(self) -> float:
+        """How long it stays closed; 0 when it is open."""
+        return max(0.0, self._closed_until_s - time.monotonic())
+
     def check(self, what: str) -> None:
         """Raise RateLimitedError, with the seconds that remain, while the gate is closed."""
-        remaining_s = self._closed_until_s - time.monotonic()
+        remaining_s = self.remaining_s
         if remaining_s > 0:
             raise RateLimitedError(
                 f"{what} was not sent: the exchange wants {remaining_s:.1f} s more without it",
@@ -219,8 +224,12 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
 
 def wait_s(answer: Answer) -> float:
     """Return how long the exchange wants to be left alone after this answer, in seconds."""
-    stated = answer.retry_after_s
-    return _DEFAULT_WAIT_S.get(answer.http_status, 5.0) if stated is None else stated
+    return wait_after_s(answer.http_status, answer.retry_after_s)
+
+
+def wait_after_s(http_status: int, stated_s: float | None) -> float:
+    """Return what the exchange stated, or else what such a status calls for, in seconds."""
+    return _DEFAULT_WAIT_S.get(http_status, 5.0) if stated_s is None else stated_s
 
 
 def guarded_exchange(exchange_id: str, config: Mapping[str, Any]) -> CcxtExchange:

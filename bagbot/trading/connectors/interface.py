@@ -167,6 +167,11 @@ class IExchangeConnector(ABC):
     name: str = "exchange"
     cancel_id_param: str | None = None
     """The param of `cancel_order` that takes our id for the cancel itself, where there is one."""
+    trades_are_complete: bool = False
+    """Whether `fetch_my_trades` leaves nothing out, from a trade id on, exact to its fees.
+
+    Then what the account holds can be checked against its trades, and it is.
+    """
 
     @abstractmethod
     async def fetch_balance(self) -> Mapping[str, Balance]:
@@ -214,6 +219,14 @@ class IExchangeConnector(ABC):
         the fence after which an order that has not arrived will not be taken any more. Empty when
         the exchange has no such thing.
         """
+        return {}
+
+    def token_params(self, token_id: str) -> Mapping[str, object]:
+        """Return the params that let an order be executed only by cancelling the order `token_id`.
+
+        Empty where the exchange has no such thing; then there are no tokens.
+        """
+        del token_id
         return {}
 
     def prepare_order(self, order_payload: Mapping[str, object]) -> SendOrder:
@@ -275,6 +288,9 @@ class IExchangeConnector(ABC):
         A StreamOpened comes first and after each reconnect, a StreamLost at each loss.
         """
         raise self._unsupported("watch_events")
+
+    def renew_stream(self) -> None:  # noqa: B027 - most need not be told.
+        """Open the account's event stream anew: it has kept something to itself."""
 
     async def close(self) -> None:  # noqa: B027 - having nothing to close is a good default.
         """Close every connection; a connector without any needs nothing."""
