@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bagbot.domain.events import Fill, Filled, OrderEvent, Submitted
+from bagbot.domain.events import Filled, OrderEvent, Submitted
 from bagbot.domain.instrument import Side
 from bagbot.domain.ledger import Ledger
 from bagbot.domain.order import Order, OrderStatus, apply
@@ -19,6 +19,7 @@ from bagbot.trading.journal_records import (
     KillSwitchSet,
     entry_of,
 )
+from bagbot.trading.order_archive import Fills, Orders
 
 
 @dataclass(slots=True)
@@ -32,31 +33,20 @@ class Known:
     durable: asyncio.Future[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BookedFill:
-    """A fill with the order it belongs to, in the order of booking."""
-
-    order_id: str
-    symbol: str
-    side: Side
-    fill: Fill
-    time_ns: int
-
-
 class AccountState:
     """Orders, positions, decisions and the kill switch; changed only by facts."""
 
     def __init__(self) -> None:
-        self.orders: dict[str, Order] = {}
+        self.orders = Orders()
         self.updated_ns: dict[str, int] = {}
         self.live: dict[str, None] = {}
-        self.fills: list[BookedFill] = []
+        self.fills = Fills(self.orders)
         self.ledger = Ledger()
         self.known: dict[str, Known] = {}
         self.killed: str | None = None
         self.disputes: dict[str, str] = {}
-        self._by_client_id: dict[str, str] = {}
-        self._by_exchange_id: dict[tuple[str, str], str] = {}
+        self.by_client_id: dict[str, str] = {}
+        self.by_exchange_id: dict[tuple[str, str], str] = {}
 
     def replay(self, records: Iterable[Record]) -> list[str]:
         """Fold the journal in; return the orders that were in flight when it ended."""
@@ -102,13 +92,11 @@ class AccountState:
                 order_id=order_id,
                 fill=event.fill,
             )
-            self.fills.append(
-                BookedFill(order_id, request.symbol, request.side, event.fill, event.time_ns)
-            )
+            self.fills.append(order_id, event.fill.trade_id, event.time_ns)
         if isinstance(event, Submitted):
-            self._by_client_id[event.client_order_id] = order_id
+            self.by_client_id[event.client_order_id] = order_id
         if after.exchange_order_id is not None:
-            self._by_exchange_id[request.symbol, after.exchange_order_id] = order_id
+            self.by_exchange_id[request.symbol, after.exchange_order_id] = order_id
         self.orders[order_id] = after
         self.updated_ns[order_id] = max(self.updated_ns[order_id], event.time_ns)
         if after.is_final:
@@ -129,8 +117,8 @@ class AccountState:
 
     def order_of(self, told: ExchangeOrder) -> str | None:
         """Return our id of the order the exchange speaks of, or None when it is not ours."""
-        by_client_id = self._by_client_id.get(told.client_order_id or "")
-        return by_client_id or self._by_exchange_id.get((told.symbol, told.id))
+        by_client_id = self.by_client_id.get(told.client_order_id or "")
+        return by_client_id or self.by_exchange_id.get((told.symbol, told.id))
 
     def pending(self, symbol: str, *, without: str | None = None) -> tuple[Decimal, Decimal]:
         """Return what live orders of a symbol could still buy and sell, at worst."""
