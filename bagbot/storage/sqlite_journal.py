@@ -56,12 +56,22 @@ class SqliteJournal:
         except sqlite3.Error as error:
             os.close(self._lock_file)
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
-        self._head = START
+        self._begin = self._head = START
         self._is_replayed = False
         self._failure: Exception | None = None
         self._pending = 0
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    @property
+    def begin(self) -> int:
+        """The number of the row after which the replay began: a snapshot stood for those."""
+        return self._begin.sequence
+
+    @property
+    def length(self) -> int:
+        """How many rows there are, with those in line."""
+        return self._head.sequence
 
     def holds(self, mark: Mark) -> bool:
         """Return whether the row at `mark` is there, with this hash."""
@@ -88,7 +98,7 @@ class SqliteJournal:
             raise JournalError(
                 f"the journal {self._path} cannot be read after row {head.sequence}: {error}"
             ) from error
-        self._head, self._is_replayed = head, True
+        self._begin, self._head, self._is_replayed = after, head, True
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """Put the records in line for one commit, possibly shared with other callers."""

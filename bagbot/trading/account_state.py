@@ -51,12 +51,38 @@ class AccountState:
     def replay(self, records: Iterable[Record]) -> list[str]:
         """Fold the journal in; return the orders that were in flight when it ended."""
         for record in records:
-            self._fold(record)
+            self.take_in(record)
         return [
             order_id
             for order_id in self.live
             if self.orders[order_id].status in (OrderStatus.PENDING, OrderStatus.SUBMITTED)
         ]
+
+    def take_in(self, record: Record) -> None:
+        """Fold one record of the journal in.
+
+        Raises JournalError when it cannot be understood, IllegalTransitionError when it
+        contradicts the ones before, KeyError when its order is not known.
+        """
+        entry = entry_of(record)
+        if isinstance(entry, IntentRecorded):
+            intent = entry.intent
+            self.add(Order(intent=intent))
+            self.remember(
+                intent.identity,
+                Known(intent.fingerprint, intent.time_ns, order_id=intent.id),
+            )
+        elif isinstance(entry, DecisionRecorded):
+            self.remember(
+                entry.identity,
+                Known(entry.fingerprint, entry.time_ns, message=entry.message),
+            )
+        elif isinstance(entry, KillSwitchSet):
+            self.set_kill_switch(entry.reason)
+        elif isinstance(entry, DisputeFound):
+            self.disputes[entry.symbol] = entry.message
+        else:
+            self.learn(record.order_id, entry)
 
     def take_on(self, entries: Sequence[Entry]) -> None:
         """Take in what was just decided, as its replay would; decisions are remembered apart."""
@@ -137,24 +163,3 @@ class AccountState:
             if self.orders[order_id].status is OrderStatus.UNKNOWN
             and self.orders[order_id].intent.request.symbol == symbol
         ]
-
-    def _fold(self, record: Record) -> None:
-        entry = entry_of(record)
-        if isinstance(entry, IntentRecorded):
-            intent = entry.intent
-            self.add(Order(intent=intent))
-            self.remember(
-                intent.identity,
-                Known(intent.fingerprint, intent.time_ns, order_id=intent.id),
-            )
-        elif isinstance(entry, DecisionRecorded):
-            self.remember(
-                entry.identity,
-                Known(entry.fingerprint, entry.time_ns, message=entry.message),
-            )
-        elif isinstance(entry, KillSwitchSet):
-            self.set_kill_switch(entry.reason)
-        elif isinstance(entry, DisputeFound):
-            self.disputes[entry.symbol] = entry.message
-        else:
-            self.learn(record.order_id, entry)

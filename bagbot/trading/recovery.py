@@ -168,6 +168,26 @@ def state_from(snapshot: Snapshot) -> AccountState:
         return _restored(body)
 
 
+def difference(state: AccountState, other: AccountState) -> str | None:
+    """Return the name of the first thing in which two states differ, or None."""
+    if list(state.orders) != list(other.orders):
+        return "which orders there are"
+    for order_id, order in other.orders.items():
+        if state.orders[order_id] != order:
+            return f"order {order_id}"
+    for name, value in vars(other).items():
+        told = vars(state)[name]
+        if name == "ledger":
+            if told.positions() != value.positions() or told.trades() != value.trades():
+                return "positions"
+        elif name == "fills":
+            if told.places() != value.places():
+                return "fills"
+        elif name != "orders" and told != value:
+            return name.replace("_", " ")
+    return None
+
+
 def _restored(body: _Body) -> AccountState:
     ids = body.order_ids
     name = ids.__getitem__
