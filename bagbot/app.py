@@ -107,7 +107,7 @@ async def run(
 
 
 async def _keep_snapshot(home: Path, account: str, journal: SqliteJournal, every: int) -> None:
-    """Have a snapshot made whenever so many rows have come that a start would take a second more.
+    """Have a snapshot made whenever so many rows have come that a start would notice them.
 
     By a process of its own, at the lowest priority and from the journal's file: nothing that
     trades waits for it, and the chain is checked from its first row on meanwhile.

@@ -69,7 +69,7 @@ class ExecutorTimes(_Section):
 class JournalSettings(_Section):
     """When a snapshot is made: once so many rows have come since the one before."""
 
-    snapshot_every_rows: int = Field(default=50_000, ge=1)
+    snapshot_every_rows: int = Field(default=20_000, ge=1)
 
 
 class Settings(BaseSettings):

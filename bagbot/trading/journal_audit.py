@@ -22,6 +22,7 @@ from bagbot.trading.recovery import (
     snapshot_of,
     state_at_snapshot,
     state_from,
+    without_collections,
 )
 
 Progress = Callable[[int, int], None]
@@ -52,7 +53,7 @@ def verify(path: Path, snapshot: Path, tell: Progress) -> Audit:
     Raises JournalError naming the first row that is not what was written or makes no sense, or
     saying that the snapshot tells something else than the journal.
     """
-    with JournalReader(path) as reader:
+    with JournalReader(path) as reader, without_collections():
         found, verdict = None, "none"
         try:
             found = read_snapshot(snapshot, fold=fold_version())
@@ -111,7 +112,7 @@ def take_snapshot(path: Path, snapshot: Path, tell: Progress) -> Mark:
     The chain is checked from the first row on; only the rows after the snapshot before are folded
     again. Raises JournalError when a row is not what was written: then there is no new snapshot.
     """
-    with JournalReader(path) as reader:
+    with JournalReader(path) as reader, without_collections():
         state, begin = state_at_snapshot(snapshot, reader.holds)
         mark = START
         for mark, record in _rows(reader, tell):

@@ -46,8 +46,9 @@ def recovered(journal: Journal, snapshot: Path | None = None) -> tuple[AccountSt
 
     Raises JournalError naming the place when a row that had to be read is not what was written.
     """
-    state, mark = state_at_snapshot(snapshot, journal.holds)
-    return state, state.replay(journal.replay(mark))
+    with without_collections():
+        state, mark = state_at_snapshot(snapshot, journal.holds)
+        return state, state.replay(journal.replay(mark))
 
 
 def state_at_snapshot(
@@ -160,12 +161,11 @@ def state_from(snapshot: Snapshot) -> AccountState:
 
     Raises UnusableSnapshotError when its contents make no sense.
     """
-    with _without_collections():
-        try:
-            body = msgspec.msgpack.decode(snapshot.body, type=_Body)
-        except msgspec.MsgspecError as error:
-            raise UnusableSnapshotError(f"its contents make no sense: {error}") from error
-        return _restored(body)
+    try:
+        body = msgspec.msgpack.decode(snapshot.body, type=_Body)
+    except msgspec.MsgspecError as error:
+        raise UnusableSnapshotError(f"its contents make no sense: {error}") from error
+    return _restored(body)
 
 
 def difference(state: AccountState, other: AccountState) -> str | None:
@@ -186,6 +186,22 @@ def difference(state: AccountState, other: AccountState) -> str | None:
         elif name != "orders" and told != value:
             return name.replace("_", " ")
     return None
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Keep the garbage collector from what is made here, now and later: all of it stays.
+
+    Looking through a million orders for garbage takes a fifth of the time of folding them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _restored(body: _Body) -> AccountState:
@@ -241,15 +257,3 @@ def _trades(ledger: Ledger, number: dict[str, int]) -> Iterator[_Trades]:
         group.trade_ids.append(trade_id)
         group.orders.append(number[order_id])
     return iter(groups.values())
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Nothing of what is made here is garbage; looking for some takes longer than making it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
