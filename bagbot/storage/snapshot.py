@@ -55,6 +55,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         length=len(body),
         body_sha256=hashlib.sha256(body).digest(),
     )
+    _remove_abandoned(path)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -67,6 +68,17 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     # The name may be lost in a power cut; then the snapshot before it is found, or none.
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed in the middle have left: it may be large."""
+    for unfinished in path.parent.glob(f"{path.name}.*.unfinished"):
+        try:
+            os.kill(int(unfinished.suffixes[-2][1:]), 0)
+        except ProcessLookupError:
+            unfinished.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue
 
 
 def read_snapshot(path: Path, *, fold: str) -> Snapshot | None:

@@ -1,5 +1,7 @@
 """The journal in SQLite; what every journal must do is in test_journal_conformance.py."""
 
+import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -90,6 +92,42 @@ async def test_after_a_failed_write_nothing_more_is_taken(tmp_path: Path) -> Non
     journal = SqliteJournal(path)
     assert list(journal.replay()) == [record(0)]
     await journal.close()
+
+
+async def test_a_log_cut_anywhere_leaves_what_came_first_and_nothing_else(tmp_path: Path) -> None:
+    """What a power cut may leave of SQLite's log: whole commits up to some place."""
+    seed = random.randrange(10**9)
+    sys.stdout.write(f"seed {seed}\n")
+    rng = random.Random(seed)
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    list(journal.replay())
+    appends = [[record(n), record(n + 1)] for n in range(0, 40, 2)]
+    for records in appends:
+        await journal.append(records)
+    log = path.with_name("journal.sqlite-wal").read_bytes()
+    # The log was lengthened with zeros beforehand; each append takes a page or two of it.
+    used = min(len(log), 40 * 3 * 4120)
+    lengths = set()
+    for number in range(12):
+        left = tmp_path / str(number) / "journal.sqlite"
+        left.parent.mkdir()
+        shutil.copy(path, left)
+        cut = rng.randrange(used)
+        tail = rng.choice([b"", bytes(len(log) - cut), rng.randbytes(2_000)])
+        left.with_name("journal.sqlite-wal").write_bytes(log[:cut] + tail)
+        after_crash = SqliteJournal(left)
+        found = list(after_crash.replay())
+        assert found == [record(n) for n in range(len(found))]
+        assert len(found) % 2 == 0, "half of an append"
+        lengths.add(len(found))
+        await after_crash.append([record(99)])
+        await after_crash.close()
+        after_crash = SqliteJournal(left)
+        assert list(after_crash.replay()) == [*found, record(99)]
+        await after_crash.close()
+    await journal.close()
+    assert len(lengths) > 2, "the cuts did not touch what was written"
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,6 +180,19 @@ def test_an_unfinished_snapshot_leaves_the_one_before(tmp_path: Path) -> None:
     kept = read_snapshot(path, fold="a")
     assert kept is not None
     assert bytes(kept.body) == b"first"
+
+
+def test_what_a_killed_process_left_unfinished_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True
+    )
+    abandoned = tmp_path / f"journal.snapshot.{int(ended.stdout)}.unfinished"
+    of_somebody = tmp_path / f"journal.snapshot.{os.getppid()}.unfinished"
+    abandoned.touch()
+    of_somebody.touch()
+    write_snapshot(tmp_path / "journal.snapshot", Snapshot(START, "a", b"first"))
+    assert not abandoned.exists()
+    assert of_somebody.exists()
 
 
 def test_every_state_the_fold_knows_is_compared() -> None:
