@@ -62,8 +62,10 @@ class JournalDisk:
         return OSError(self._error_number, os.strerror(self._error_number))
 
     def lose_power(self, rng: random.Random) -> None:
-        """Keep what was flushed; of the rest, by chance, nothing, a part, or a part and zeros."""
+        """Keep what was flushed; of the rest, by chance, all, a part, or a part and zeros."""
         length = len(self.data)
+        if rng.random() < 0.3:
+            return
         cut = rng.randint(self.flushed, length)
         # A file may have got its length before its contents.
         zeros = length - cut if rng.random() < 0.3 else 0

@@ -135,7 +135,7 @@ def _event(
     fill = events.Fill(
         trade_id=str(number),
         quantity=order.remaining / rng.choice([1, 2]) or Decimal(1),
-        price=Decimal("100.10"),
+        price=Decimal("98765.432109876543"),
         fee=Decimal("0.00000012"),
         fee_asset=rng.choice(["BNB", "USDT"]),
         exchange_time_ns=now_ns,
