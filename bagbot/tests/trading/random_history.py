@@ -57,7 +57,7 @@ def _entries(rng: random.Random, state: AccountState) -> Iterator[tuple[str, Ent
         now_ns = 1_700_000_000_000_000_000 + number * 1_000_000
         chance = rng.random()
         if chance < 0.25 or not state.orders:
-            yield _intent(rng, number, now_ns)
+            yield intent(rng, number, now_ns)
         elif chance < 0.29:
             identity, text = f"alert:nothing:{number}", "already flat"
             yield (
@@ -77,7 +77,8 @@ def _entries(rng: random.Random, state: AccountState) -> Iterator[tuple[str, Ent
             yield order_id, _event(rng, state, order_id, number, now_ns)
 
 
-def _intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRecorded]:
+def intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRecorded]:
+    """Return a random intent with our id for its order."""
     identity = f"key:{number}"
     is_limit = rng.random() < 0.5
     request = OrderRequest(
@@ -90,7 +91,7 @@ def _intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRe
         params={"note": "ü", "depth": {"n": [1, None, 0.5]}} if rng.random() < 0.2 else {},
     )
     order_id = intent_id("main", identity)
-    intent = OrderIntent(
+    wanted = OrderIntent(
         id=order_id,
         account="main",
         request=request,
@@ -101,7 +102,7 @@ def _intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRe
         note=rng.choice(["", "rounded down"]),
     )
     checks = (Check("order_value_max", "1", "2"),)
-    return order_id, IntentRecorded(time_ns=now_ns, intent=intent, checks=checks)
+    return order_id, IntentRecorded(time_ns=now_ns, intent=wanted, checks=checks)
 
 
 def _event(

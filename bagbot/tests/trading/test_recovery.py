@@ -11,12 +11,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from bagbot.domain.errors import JournalError
+from bagbot.domain.events import Submitted
 from bagbot.domain.order import OrderStatus
 from bagbot.storage.journal import START, Mark, Record, row_after
 from bagbot.storage.snapshot import Snapshot, read_snapshot, write_snapshot
+from bagbot.system_clock import SystemClock
 from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk, frame
-from bagbot.tests.trading.random_history import history
+from bagbot.tests.trading.random_history import history, intent
 from bagbot.trading.account_state import AccountState
+from bagbot.trading.connectors.interface import (
+    Balance,
+    ExchangeOrder,
+    ExchangePosition,
+    IExchangeConnector,
+)
+from bagbot.trading.journal_records import record_of
+from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.recovery import (
     difference,
     fold_version,
@@ -24,6 +34,7 @@ from bagbot.trading.recovery import (
     snapshot_of,
     state_from,
 )
+from bagbot.trading.risk_manager import RiskLimits, RiskManager
 
 
 def disk_with(records: Sequence[Record]) -> tuple[JournalDisk, list[Mark]]:
@@ -193,6 +204,50 @@ def test_what_a_killed_process_left_unfinished_is_removed(tmp_path: Path) -> Non
     write_snapshot(tmp_path / "journal.snapshot", Snapshot(START, "a", b"first"))
     assert not abandoned.exists()
     assert of_somebody.exists()
+
+
+class SilentExchange(IExchangeConnector):
+    """The four methods, and nothing one could ask about an order."""
+
+    async def fetch_balance(self) -> dict[str, Balance]:
+        return {}
+
+    async def create_order(self, order_payload: object) -> ExchangeOrder:
+        raise AssertionError("nothing is sent at a start")
+
+    async def cancel_order(self, order_id: str, symbol: str | None = None) -> None:
+        raise AssertionError("nothing is cancelled at a start")
+
+    async def fetch_positions(self) -> list[ExchangePosition]:
+        return []
+
+
+async def test_many_orders_in_flight_are_written_down_with_few_flushes() -> None:
+    records = []
+    for number in range(2_500):
+        order_id, entry = intent(random.Random(1), number, 1_700_000_000_000_000_000)
+        send = Submitted(
+            time_ns=entry.time_ns,
+            client_order_id=f"sent-{number}",
+            timestamp_ms=1,
+            recv_window_ms=1,
+        )
+        records += [record_of(entry, order_id), record_of(send, order_id)]
+    disk, _ = disk_with(records)
+    executor = OrderExecutor(
+        connector=SilentExchange(),
+        journal=CrashableJournal(disk),
+        risk_manager=RiskManager(RiskLimits()),
+        clock=SystemClock(),
+    )
+    async with executor:
+        statuses = {order.status for order in executor.state.orders.values()}
+        assert statuses == {OrderStatus.UNKNOWN}
+        assert disk.writes == 3
+    disk.is_held = False
+    again, in_flight = recovered(CrashableJournal(disk))
+    assert in_flight == []
+    assert difference(again, executor.state) is None
 
 
 def test_every_state_the_fold_knows_is_compared() -> None:
