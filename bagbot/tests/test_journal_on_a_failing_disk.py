@@ -14,6 +14,9 @@ import pytest
 from bagbot.tests.failing_disk import DONE_FILE, FAULT_FILE
 from bagbot.tests.running_bagbot import RunningBagbot
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="it is Linux's seccomp that makes the disk fail"
+)
 ORDER = {"symbol": "BTC/USDT", "side": "buy", "amount": "0.001", "type": "market"}
 
 
