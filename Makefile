@@ -34,6 +34,8 @@ layers: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/order_path.py
 	$(BIN)/python benchmarks/simulator.py
+	$(BIN)/python benchmarks/journal.py
+	$(BIN)/python benchmarks/journal.py --recovery
 
 # The wheel is built, installed into an empty environment, and asked for its command.
 wheel: $(INSTALLED)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,7 @@ logger = structlog.get_logger(__name__)
 
 EXCHANGE_START_TIMEOUT_S: Final = 30.0
 EXCHANGE_STOP_TIMEOUT_S: Final = 5.0
+SNAPSHOT_LOOK_S: Final = 1.0
 READY_WORD: Final = "exchange ready:"
 DEFAULT_SYMBOLS: Final[Mapping[AccountName, Sequence[str]]] = {
     "paper": ("BTC/USDT", "ETH/USDT"),
@@ -70,12 +71,13 @@ async def run(
     with _listening(settings.api.host, settings.api.port) as listener:
         async with contextlib.AsyncExitStack() as stack:
             # First of all, so that a second bagbot is refused before it starts anything.
-            journal = SqliteJournal(home.folder(account) / "journal.sqlite")
+            home.folder(account)
+            journal = SqliteJournal(home.journal(account))
             stack.push_async_callback(journal.close)
             exchange = await stack.enter_async_context(_exchange(settings, home, account))
             connector = await stack.enter_async_context(exchange.connector)
             executor = await stack.enter_async_context(
-                _executor(settings, account, connector, journal)
+                _executor(settings, account, connector, journal, home.snapshot(account))
             )
             api = create_app(
                 ApiSystem(
@@ -99,7 +101,51 @@ async def run(
             # a full collection stops everything for 54 ms otherwise (measured), orders with it.
             gc.collect()
             gc.freeze()
-            await _serve(api, listener, exchange, lambda: on_ready(system))
+            every = settings.journal.snapshot_every_rows
+            keeper = _keep_snapshot(home.path, account, journal, every)
+            await _serve(api, listener, exchange, keeper, lambda: on_ready(system))
+
+
+async def _keep_snapshot(home: Path, account: str, journal: SqliteJournal, every: int) -> None:
+    """Have a snapshot made whenever so many rows have come that a start would notice them.
+
+    By a process of its own, at the lowest priority and from the journal's file: nothing that
+    trades waits for it, and the chain is checked from its first row on meanwhile.
+    """
+    covered = journal.begin
+    try:
+        while True:
+            await asyncio.sleep(SNAPSHOT_LOOK_S)
+            if journal.length - covered >= every:
+                # One that failed is tried again only after as many rows: its reason rarely passes.
+                covered = journal.length
+                await _make_snapshot(home, account)
+    except Exception:
+        # Without snapshots starts get slower; that must never end the trading.
+        logger.exception("no more snapshots are made until the next start")
+
+
+async def _make_snapshot(home: Path, account: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bagbot", "journal", "snapshot", "--gently"),
+        f"--account={account}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "BAGBOT_HOME": str(home)},
+        start_new_session=True,
+    )
+    try:
+        _, told = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode == 0:
+        logger.info("snapshot made")
+    else:
+        reason = told.decode(errors="replace").strip()
+        logger.error("no snapshot was made; run: bagbot journal verify", reason=reason)
 
 
 @dataclass(slots=True)
@@ -225,7 +271,11 @@ def _remember_port(file: Path, url: str) -> None:
 
 
 def _executor(
-    settings: Settings, account: AccountName, connector: BinanceConnector, journal: SqliteJournal
+    settings: Settings,
+    account: AccountName,
+    connector: BinanceConnector,
+    journal: SqliteJournal,
+    snapshot: Path,
 ) -> OrderExecutor:
     risk = settings.risk
     limits = RiskLimits(
@@ -248,6 +298,7 @@ def _executor(
         risk_manager=RiskManager(limits),
         clock=SystemClock(),
         account=account,
+        snapshot=snapshot,
         settings=times,
     )
 
@@ -290,8 +341,13 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    api: "FastAPI", listener: socket.socket, exchange: _Exchange, on_ready: Callable[[], None]
+    api: "FastAPI",
+    listener: socket.socket,
+    exchange: _Exchange,
+    beside: Coroutine[None, None, None],
+    on_ready: Callable[[], None],
 ) -> None:
+    """Serve until told to stop, with `beside` running for as long."""
     config = uvicorn.Config(
         api,
         lifespan="off",
@@ -312,8 +368,10 @@ async def _serve(
     try:
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_watch(exchange, server))
+            running = tasks.create_task(beside)
             await server.serve(sockets=[listener])
             watch.cancel()
+            running.cancel()
     finally:
         for number in stops:
             loop.remove_signal_handler(number)

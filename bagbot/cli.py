@@ -5,9 +5,11 @@ at once.
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,7 +21,7 @@ import typer
 from bagbot import __version__
 from bagbot.api.tokens import Scope, TokenStore
 from bagbot.config import Home, load_settings
-from bagbot.domain.errors import BagbotError
+from bagbot.domain.errors import BagbotError, JournalError
 from bagbot.system_clock import SystemClock
 
 app = typer.Typer(
@@ -30,6 +32,11 @@ app = typer.Typer(
 )
 token_app = typer.Typer(help="Make, list and revoke the API's tokens.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
+journal_app = typer.Typer(
+    help="Verify, export and snapshot an account's journal, also while bagbot runs.",
+    no_args_is_help=True,
+)
+app.add_typer(journal_app, name="journal")
 
 
 class Account(StrEnum):
@@ -210,6 +217,102 @@ def token_list() -> None:
 def token_revoke(token_id: str) -> None:
     """Revoke a token by its id; that holds at once, also for a running bagbot."""
     _tokens().revoke(token_id)
+
+
+JournalAccount = Annotated[Account, typer.Option(help="Whose journal.")]
+JournalFile = Annotated[
+    Path | None, typer.Option("--file", help="A journal's file, instead of an account's.")
+]
+
+
+class ExportFormat(StrEnum):
+    """How `bagbot journal export` writes a row."""
+
+    JSONL = "jsonl"
+
+
+@journal_app.command("verify")
+def journal_verify(account: JournalAccount = Account.PAPER, file: JournalFile = None) -> None:
+    """Check every row of the journal and what they add up to; exit code 1 names the bad row."""
+    from bagbot.trading import journal_audit
+
+    path, snapshot = _journal(account, file)
+    with _progress("verifying") as tell:
+        audit = journal_audit.verify(path, snapshot, tell)
+    print(f"journal   {path}")
+    print(f"rows      {audit.rows}")
+    print(f"orders    {audit.orders} ({audit.live} not ended), {audit.fills} fills")
+    if audit.rows:
+        last = datetime.fromtimestamp(audit.last_time_ns / 1e9, UTC)
+        print(f"last row  {last:%Y-%m-%d %H:%M:%SZ}")
+    print(f"last hash {audit.last.hash.hex()}")
+    print(f"snapshot  {audit.snapshot}")
+    print("Every row is what was written.")
+
+
+@journal_app.command("export")
+def journal_export(
+    account: JournalAccount = Account.PAPER,
+    file: JournalFile = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; standard output when not given.")
+    ] = None,
+    format_: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.JSONL,
+) -> None:
+    """Write every row, checked, as one line of JSON; stops with exit code 1 at a bad row."""
+    from bagbot.trading import journal_audit
+
+    path, _ = _journal(account, file)
+    with contextlib.ExitStack() as stack:
+        try:
+            target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+            tell = stack.enter_context(_progress("exporting"))
+            target.writelines(journal_audit.exported(path, tell))
+            target.flush()
+        except BrokenPipeError:
+            # Who reads has seen enough (`| head`). What is left in the buffer goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            raise JournalError(f"the export cannot be written: {error}") from error
+
+
+@journal_app.command("snapshot")
+def journal_snapshot(
+    account: JournalAccount = Account.PAPER,
+    file: JournalFile = None,
+    gently: Annotated[bool, typer.Option("--gently", hidden=True, help="Let others go first.")] = (
+        False
+    ),
+) -> None:
+    """Check the journal and write down what it adds up to, so that the next start is fast."""
+    from bagbot.live_view import configure_logging
+    from bagbot.trading import journal_audit
+
+    configure_logging(lambda line: print(line, file=sys.stderr, flush=True), logging.WARNING)
+    if gently:
+        os.nice(19)
+    path, snapshot = _journal(account, file)
+    with _progress("reading") as tell:
+        mark = journal_audit.take_snapshot(path, snapshot, tell)
+    print(f"{snapshot} stands for the first {mark.sequence} rows")
+
+
+def _journal(account: Account, file: Path | None) -> tuple[Path, Path]:
+    home = Home(load_settings().home)
+    path = home.journal(account.value) if file is None else file
+    return path, path.with_suffix(".snapshot")
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error, if a person sees it, how far a long reading is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _tokens() -> TokenStore:

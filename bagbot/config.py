@@ -71,6 +71,12 @@ class ExecutorTimes(_Section):
     tokens_per_symbol: int = Field(default=0, ge=0, le=5)
 
 
+class JournalSettings(_Section):
+    """When a snapshot is made: once so many rows have come since the one before."""
+
+    snapshot_every_rows: int = Field(default=20_000, ge=1)
+
+
 class Settings(BaseSettings):
     """Everything one can set. `BAGBOT_API__PORT=9000` sets `api.port`, and so on."""
 
@@ -84,6 +90,7 @@ class Settings(BaseSettings):
     risk: RiskSettings = RiskSettings()
     exchange: ExchangeSettings = ExchangeSettings()
     executor: ExecutorTimes = ExecutorTimes()
+    journal: JournalSettings = JournalSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -135,6 +142,14 @@ class Home:
     def tokens(self) -> Path:
         """The file of the API's tokens (hashes only)."""
         return self.path / "tokens.jsonl"
+
+    def journal(self, account: str) -> Path:
+        """Return the file of an account's journal; its folder may not be there yet."""
+        return self.path / account / "journal.sqlite"
+
+    def snapshot(self, account: str) -> Path:
+        """Return the file of the snapshot of an account's journal."""
+        return self.journal(account).with_suffix(".snapshot")
 
     def folder(self, *names: str) -> Path:
         """Return a folder below, made if need be: ("paper",) is the paper account's."""

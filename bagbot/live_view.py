@@ -1,6 +1,7 @@
 """What a person sees while bagbot runs: a table that lives, or plain lines when piped."""
 
 import contextlib
+import itertools
 import logging
 import sys
 import time
@@ -53,8 +54,8 @@ class LiveView:
         say("A token for the API: bagbot token create --scope read --scope trade")
         say("Send the first alert from another terminal:")
         say(first_alert(system))
-        for order in list(system.executor.state.orders.values())[-ROWS_MAX:]:
-            self._orders[order.id] = order
+        newest = itertools.islice(system.executor.state.orders.newest_first(), ROWS_MAX)
+        self._orders.update({order.id: order for order in reversed(list(newest))})
         system.executor.listen(self._show)
         if self._console.is_terminal:
             self._title = f"bagbot · {system.account} · Ctrl-C stops"

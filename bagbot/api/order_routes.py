@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -159,25 +159,11 @@ async def list_orders(
     if after is not None and after not in state.orders:
         raise _bad_cursor(after)
 
-    found = (
-        order
-        for order in _older(reversed(state.orders.values()), after)
-        if (wanted is None or order.intent.request.symbol == wanted)
-        and (status is None or order.status is status)
-    )
+    found = state.orders.newest_first(symbol=wanted, status=status, after=after)
     items = list(itertools.islice(found, limit + 1))
     shown_items = [views.order_view(order, state) for order in items[:limit]]
     cursor = items[limit - 1].id if len(items) > limit else None
     return views.json_response(views.page_view(shown_items, cursor))
-
-
-def _older(newest_first: Iterable[Order], after: str | None) -> Iterable[Order]:
-    orders = iter(newest_first)
-    if after is not None:
-        for order in orders:
-            if order.id == after:
-                break
-    return orders
 
 
 @router.get(
@@ -240,7 +226,7 @@ async def list_fills(
             raise _bad_cursor(after)
         end = int(after)
     newest_first = range(end - 1, -1, -1)
-    found = (place for place in newest_first if wanted is None or fills[place].symbol == wanted)
+    found = (place for place in newest_first if wanted is None or fills.symbol(place) == wanted)
     places = list(itertools.islice(found, limit + 1))
     items = [views.booked_fill_view(fills[place]) for place in places[:limit]]
     cursor = str(places[limit - 1]) if len(places) > limit else None

@@ -11,8 +11,9 @@ from fastapi import Response
 from bagbot.domain.events import Fill
 from bagbot.domain.ledger import Position
 from bagbot.domain.order import Order
-from bagbot.trading.account_state import AccountState, BookedFill
+from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors.interface import Balance
+from bagbot.trading.order_archive import BookedFill
 
 _ENCODER: Final = msgspec.json.Encoder()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

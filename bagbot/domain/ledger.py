@@ -1,5 +1,6 @@
 """Positions, profit and fees: a fold over fills, and nothing else."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -25,12 +26,23 @@ class Position:
     fees: dict[str, Decimal] = field(default_factory=dict)
 
 
-class Ledger:
-    """The positions of all accounts. `book` is the only way to change them."""
+TradeKey = tuple[str, str, Side, str]
+"""Account, symbol, side, trade id: the side, since both sides of a trade with oneself share it."""
 
-    def __init__(self) -> None:
-        self._positions: dict[tuple[str, str], Position] = {}
-        self._order_of_trade: dict[tuple[str, str, Side, str], str] = {}
+
+class Ledger:
+    """The positions of all accounts. `book` is the only way to change them.
+
+    It can go on from the positions and the trades that another one had.
+    """
+
+    def __init__(
+        self,
+        positions: Iterable[Position] = (),
+        order_of_trade: Mapping[TradeKey, str] | None = None,
+    ) -> None:
+        self._positions = {(one.account, one.symbol): one for one in positions}
+        self._order_of_trade = dict(order_of_trade or {})
 
     def position(self, account: str, symbol: str) -> Position:
         """Return the position in `symbol`; a flat one when nothing was traded."""
@@ -40,12 +52,15 @@ class Ledger:
         """Return every position ever held, also those that are flat by now, by symbol."""
         return [self._positions[key] for key in sorted(self._positions)]
 
+    def trades(self) -> Mapping[TradeKey, str]:
+        """Return every trade booked, and the order it belongs to."""
+        return self._order_of_trade
+
     def book(self, *, account: str, symbol: str, side: Side, order_id: str, fill: Fill) -> bool:
         """Add one fill and return True, or return False when it was booked before.
 
         Raises IllegalTransitionError when another order claims the same trade.
         """
-        # With its side, because both sides of a trade with oneself carry the same id.
         key = (account, symbol, side, fill.trade_id)
         booked_by = self._order_of_trade.get(key)
         if booked_by == order_id:

@@ -27,6 +27,7 @@ class RunningBagbot:
         self.port = free_port()
         self.api_url = f"http://127.0.0.1:{self.port}"
         self.lines: list[str] = []
+        self.program = "bagbot"
         self._settings = settings
         self._queue: queue.Queue[str | None] = queue.Queue()
         self.process: subprocess.Popen[str] | None = None
@@ -53,7 +54,7 @@ class RunningBagbot:
             **self._settings,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bagbot", "run"],
+            [sys.executable, "-m", self.program, "run"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -52,7 +52,7 @@ async def assert_once_at_most(
 
 
 @pytest.mark.parametrize(
-    ("faults", "status", "requests"),
+    ("faults", "status", "requests_max"),
     [
         ([], OrderStatus.FILLED, 1),
         ([{"kind": "lose_answer"}], OrderStatus.FILLED, 3),
@@ -79,7 +79,7 @@ async def test_sent_as_often_as_need_be_it_is_executed_once_at_most(
     tmp_path: Path,
     faults: list[dict[str, Any]],
     status: OrderStatus,
-    requests: int,
+    requests_max: int,
 ) -> None:
     async with trading(simulator, tmp_path, TOKENS) as executor:
         await tokens_rest(executor)
@@ -88,7 +88,8 @@ async def test_sent_as_often_as_need_be_it_is_executed_once_at_most(
         taken = await submitted(executor, "k1")
         order = await executor.until_settled(taken.id, 8)
         assert order.status is status, order
-        assert await sends(simulator) == requests
+        # Fewer when the stream tells of the trade before the next repetition.
+        assert 1 <= await sends(simulator) <= requests_max
         await ask(simulator, "DELETE", "/admin/faults")
         await assert_once_at_most(simulator, executor, int(status is OrderStatus.FILLED))
         # A new token takes the place of the one that was spent.

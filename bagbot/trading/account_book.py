@@ -1,6 +1,6 @@
 """The one place where facts go in: state first, then the journal, then whoever listens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -47,6 +47,20 @@ class AccountBook:
         await self.append([record_of(event, order_id) for event in news])
         self.publish(order_id, news)
         return True
+
+    async def learn_together(self, events: Mapping[str, OrderEvent]) -> None:
+        """Take in one fact, which contradicts nothing, about each of many orders; one append.
+
+        Raises JournalError.
+        """
+        news = {
+            order_id: event
+            for order_id, event in events.items()
+            if self.state.learn(order_id, event)
+        }
+        await self.append([record_of(event, order_id) for order_id, event in news.items()])
+        for order_id, event in news.items():
+            self.publish(order_id, [event])
 
     async def note(self, fact: AccountFact) -> bool:
         """Take in a fact about the account as a whole; return whether it was news.

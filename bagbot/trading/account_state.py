@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from bagbot.domain.events import Fill, Filled, OrderEvent, Submitted
+from bagbot.domain.events import Filled, OrderEvent, Submitted
 from bagbot.domain.instrument import Side
 from bagbot.domain.ledger import Ledger
 from bagbot.domain.order import Order, OrderStatus, apply
@@ -27,6 +27,7 @@ from bagbot.trading.journal_records import (
     TradesCovered,
     entry_of,
 )
+from bagbot.trading.order_archive import Fills, Orders
 
 EXTERNAL: Final = "external"
 """The ledger's account for what others trade on the same exchange account: hands, other bots."""
@@ -45,45 +46,58 @@ class Known:
     durable: asyncio.Future[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BookedFill:
-    """A fill with the order it belongs to, in the order of booking."""
-
-    order_id: str
-    symbol: str
-    side: Side
-    fill: Fill
-    time_ns: int
-
-
 class AccountState:
     """Orders, positions, decisions and the kill switch; changed only by facts."""
 
     def __init__(self) -> None:
-        self.orders: dict[str, Order] = {}
+        self.orders = Orders()
         self.updated_ns: dict[str, int] = {}
         self.live: dict[str, None] = {}
         self.symbols: set[str] = set()
         self.tokens_made: dict[str, int] = {}
         self.tokens_taken: set[str] = set()
-        self.fills: list[BookedFill] = []
+        self.fills = Fills(self.orders)
         self.ledger = Ledger()
         self.holdings = Holdings()
         self.known: dict[str, Known] = {}
         self.killed: str | None = None
         self.disputes: dict[str, str] = {}
-        self._by_client_id: dict[str, str] = {}
-        self._by_exchange_id: dict[tuple[str, str], str] = {}
+        self.by_client_id: dict[str, str] = {}
+        self.by_exchange_id: dict[tuple[str, str], str] = {}
 
     def replay(self, records: Iterable[Record]) -> list[str]:
         """Fold the journal in; return the orders that were in flight when it ended."""
         for record in records:
-            self._fold(record)
+            self.take_in(record)
         return [
             order_id
             for order_id in self.live
             if self.orders[order_id].status in (OrderStatus.PENDING, OrderStatus.SUBMITTED)
         ]
+
+    def take_in(self, record: Record) -> None:
+        """Fold one record of the journal in.
+
+        Raises JournalError when it cannot be understood, IllegalTransitionError when it
+        contradicts the ones before, KeyError when its order is not known.
+        """
+        entry = entry_of(record)
+        if isinstance(entry, IntentRecorded):
+            intent = entry.intent
+            self.add(Order(intent=intent))
+            self.remember(
+                intent.identity,
+                Known(intent.fingerprint, intent.time_ns, order_id=intent.id),
+            )
+        elif isinstance(entry, DecisionRecorded):
+            self.remember(
+                entry.identity,
+                Known(entry.fingerprint, entry.time_ns, message=entry.message),
+            )
+        elif isinstance(entry, AccountFact):
+            self.note(entry)
+        else:
+            self.learn(record.order_id, entry)
 
     def take_on(self, entries: Sequence[Entry]) -> None:
         """Take in what was just decided, as its replay would; decisions are remembered apart."""
@@ -124,16 +138,14 @@ class AccountState:
                 fill=event.fill,
             )
             self.holdings.book(request.symbol, request.side, event.fill)
-            self.fills.append(
-                BookedFill(order_id, request.symbol, request.side, event.fill, event.time_ns)
-            )
+            self.fills.append(order_id, event.fill.trade_id, event.time_ns)
         if isinstance(event, Submitted):
-            self._by_client_id[event.client_order_id] = order_id
+            self.by_client_id[event.client_order_id] = order_id
             self.symbols.add(request.symbol)
             if event.token:
                 self.tokens_taken.add(event.token)
         if after.exchange_order_id is not None:
-            self._by_exchange_id[request.symbol, after.exchange_order_id] = order_id
+            self.by_exchange_id[request.symbol, after.exchange_order_id] = order_id
         self.orders[order_id] = after
         self.updated_ns[order_id] = max(self.updated_ns[order_id], event.time_ns)
         if after.is_final:
@@ -192,12 +204,12 @@ class AccountState:
 
     def order_of(self, told: ExchangeOrder) -> str | None:
         """Return our id of the order the exchange speaks of, or None when it is not ours."""
-        by_client_id = self._by_client_id.get(told.client_order_id or "")
-        return by_client_id or self._by_exchange_id.get((told.symbol, told.id))
+        by_client_id = self.by_client_id.get(told.client_order_id or "")
+        return by_client_id or self.by_exchange_id.get((told.symbol, told.id))
 
     def order_of_trade(self, trade: Trade) -> str | None:
         """Return our id of the order a trade belongs to, or None as long as no id tells."""
-        return self._by_exchange_id.get((trade.symbol, trade.exchange_order_id))
+        return self.by_exchange_id.get((trade.symbol, trade.exchange_order_id))
 
     def is_external(self, trade: Trade) -> bool:
         """Whether a trade belongs to an order that is known not to be ours."""
@@ -220,25 +232,6 @@ class AccountState:
             if self.orders[order_id].status is OrderStatus.UNKNOWN
             and self.orders[order_id].intent.request.symbol == symbol
         ]
-
-    def _fold(self, record: Record) -> None:
-        entry = entry_of(record)
-        if isinstance(entry, IntentRecorded):
-            intent = entry.intent
-            self.add(Order(intent=intent))
-            self.remember(
-                intent.identity,
-                Known(intent.fingerprint, intent.time_ns, order_id=intent.id),
-            )
-        elif isinstance(entry, DecisionRecorded):
-            self.remember(
-                entry.identity,
-                Known(entry.fingerprint, entry.time_ns, message=entry.message),
-            )
-        elif isinstance(entry, AccountFact):
-            self.note(entry)
-        else:
-            self.learn(record.order_id, entry)
 
     def _book_external(self, fact: ExternalFilled) -> bool:
         if not self.holdings.book_external(fact):

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -68,6 +69,7 @@ from bagbot.trading.journal_records import (
 )
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.reconciliation import Reconciliation
+from bagbot.trading.recovery import recovered
 from bagbot.trading.risk_manager import RiskManager, Snapshot
 from bagbot.trading.submission import (
     ExecutorSettings,
@@ -82,6 +84,7 @@ logger = structlog.get_logger(__name__)
 
 _NS: Final = 1_000_000_000
 EVENTS_WAITING_MAX: Final = 10_000
+INTERRUPTED_AT_ONCE: Final = 1_000
 
 
 class OrderExecutor:
@@ -100,11 +103,13 @@ class OrderExecutor:
         account: str = "main",
         instruments: Mapping[str, Instrument] | None = None,
         settings: ExecutorSettings | None = None,
+        snapshot: Path | None = None,
     ) -> None:
         self.account = account
         self.instruments: dict[str, Instrument] = dict(instruments or {})
         self._connector = connector
         self._journal = journal
+        self._snapshot_file = snapshot
         self._risk_manager = risk_manager
         self._clock = clock
         self._settings = settings or ExecutorSettings()
@@ -132,14 +137,13 @@ class OrderExecutor:
     # ------------------------------------------------------------------ life
 
     async def __aenter__(self) -> Self:
-        interrupted = self.state.replay(self._journal.replay())
+        self._book.state, interrupted = recovered(self._journal, self._snapshot_file)
         # A key that is missing or wrong is told now, not at the first order.
         await self._connector.fetch_balance()
         await self._load_instruments()
         await self._tasks.__aenter__()
         try:
-            for order_id in interrupted:
-                await self._book.learn(order_id, [self._interrupted(order_id)])
+            await self._learn_interrupted(interrupted)
             await self._reconciliation.start()
         except BaseException:
             # Nothing runs yet, so leaving the group at once is enough.
@@ -580,6 +584,14 @@ class OrderExecutor:
             return None
         proof = f"never sent, because meanwhile {verdict.message}"
         return NotAccepted(time_ns=self._clock.time_ns(), proof=proof)
+
+    async def _learn_interrupted(self, order_ids: Sequence[str]) -> None:
+        """Write down together what a crash left behind: one flush for many, not one for each."""
+        for begin in range(0, len(order_ids), INTERRUPTED_AT_ONCE):
+            some = order_ids[begin : begin + INTERRUPTED_AT_ONCE]
+            await self._book.learn_together(
+                {order_id: self._interrupted(order_id) for order_id in some}
+            )
 
     def _interrupted(self, order_id: str) -> OrderEvent:
         """What a crash leaves behind: never sent when no SEND was written, else unknown."""
