@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bagbot.domain.errors import JournalError
-from bagbot.storage.journal import GENESIS_HASH, SCHEMA_VERSION, Record, chained_hash
+from bagbot.storage.journal import START, Mark, Record, Row, checked, row_after
 
 # Appends waiting for the disk. Beyond this the disk has stopped keeping up: refuse, don't hoard.
 PENDING_MAX: Final = 10_000
@@ -36,12 +36,9 @@ _INSERT: Final = "INSERT INTO journal VALUES "
 _ROW_PLACES: Final = "(?, ?, ?, ?, ?, ?, ?)"
 
 
-_Row = tuple[int, int, int, str, str, bytes, bytes]
-
-
 @dataclass(slots=True)
 class _Append:
-    rows: Sequence[_Row]
+    rows: Sequence[Row]
     done: asyncio.Future[None]
 
 
@@ -59,38 +56,39 @@ class SqliteJournal:
         except sqlite3.Error as error:
             os.close(self._lock_file)
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
-        self._sequence = 0
-        self._hash = GENESIS_HASH
+        self._head = START
         self._is_replayed = False
         self._failure: Exception | None = None
         self._pending = 0
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def replay(self) -> Iterator[Record]:
-        """Yield every record, checking its hash and version; must run to its end before appends."""
-        sequence, chain = 0, GENESIS_HASH
+    def holds(self, mark: Mark) -> bool:
+        """Return whether the row at `mark` is there, with this hash."""
+        if mark == START:
+            return True
+        query = "SELECT hash FROM journal WHERE sequence = ?"
         try:
-            for row in self._connection.execute("SELECT * FROM journal ORDER BY sequence"):
-                record = Record(kind=row[3], order_id=row[4], time_ns=row[2], payload=row[5])
-                if row[1] != SCHEMA_VERSION:
-                    raise JournalError(
-                        f"row {row[0]} of the journal {self._path} has schema version {row[1]}; "
-                        f"this bagbot knows {SCHEMA_VERSION}"
-                    )
-                chain = chained_hash(chain, sequence + 1, record)
-                if row[0] != sequence + 1 or row[6] != chain:
-                    raise JournalError(
-                        f"row {row[0]} of the journal {self._path} is not what was written after "
-                        f"row {sequence}: the file was damaged or changed. Restore it from a copy"
-                    )
-                sequence += 1
+            row = self._connection.execute(query, [mark.sequence]).fetchone()
+        except sqlite3.Error:
+            # What is wrong with the file is for the replay to say.
+            return False
+        return row is not None and row[0] == mark.hash
+
+    def replay(self, after: Mark = START) -> Iterator[Record]:
+        """Yield every record after a mark, checking its hash and version; then appends may come."""
+        head = after
+        query = "SELECT * FROM journal WHERE sequence > ? ORDER BY sequence"
+        try:
+            rows = self._connection.execute(query, [after.sequence])
+            for mark, record in checked(rows, name=str(self._path), after=after):
+                head = mark
                 yield record
         except sqlite3.Error as error:
             raise JournalError(
-                f"the journal {self._path} cannot be read after row {sequence}: {error}"
+                f"the journal {self._path} cannot be read after row {head.sequence}: {error}"
             ) from error
-        self._sequence, self._hash, self._is_replayed = sequence, chain, True
+        self._head, self._is_replayed = head, True
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """Put the records in line for one commit, possibly shared with other callers."""
@@ -138,21 +136,13 @@ class SqliteJournal:
         loop = appends[0].done.get_loop()
         loop.call_soon_threadsafe(self._resolve, appends, self._failure)
 
-    def _row(self, record: Record) -> _Row:
+    def _row(self, record: Record) -> Row:
         """Give the record its place: the order of calls is the order of the journal."""
-        self._sequence += 1
-        self._hash = chained_hash(self._hash, self._sequence, record)
-        return (
-            self._sequence,
-            SCHEMA_VERSION,
-            record.time_ns,
-            record.kind,
-            record.order_id,
-            record.payload,
-            self._hash,
-        )
+        row = row_after(self._head, record)
+        self._head = Mark(row[0], row[-1])
+        return row
 
-    def _insert(self, rows: Sequence[_Row]) -> None:
+    def _insert(self, rows: Sequence[Row]) -> None:
         """Write all rows with one statement, which is a transaction by itself.
 
         One call into SQLite, flush included, needs the interpreter once; with four (BEGIN, two

@@ -1,6 +1,5 @@
-"""The journal: durable, chained, one writer, fail-stop."""
+"""The journal in SQLite; what every journal must do is in test_journal_conformance.py."""
 
-import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -22,28 +21,6 @@ async def written(path: Path, count: int) -> None:
     assert list(journal.replay()) == []
     for number in range(count):
         await journal.append([record(number)])
-    await journal.close()
-
-
-async def test_what_was_appended_is_replayed_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    await written(path, 3)
-    journal = SqliteJournal(path)
-    assert list(journal.replay()) == [record(0), record(1), record(2)]
-    await journal.append([record(3), record(4)])
-    await journal.close()
-    journal = SqliteJournal(path)
-    assert [r.order_id for r in journal.replay()] == [f"ord_{n}" for n in range(5)]
-    await journal.close()
-
-
-async def test_many_appends_at_once_keep_the_order_of_their_calls(tmp_path: Path) -> None:
-    journal = SqliteJournal(tmp_path / "journal.sqlite")
-    list(journal.replay())
-    await asyncio.gather(*(journal.append([record(n)]) for n in range(500)))
-    await journal.close()
-    journal = SqliteJournal(tmp_path / "journal.sqlite")
-    assert list(journal.replay()) == [record(n) for n in range(500)]
     await journal.close()
 
 
@@ -75,18 +52,6 @@ async def test_a_damaged_row_is_refused_with_its_place(
     connection.close()
     journal = SqliteJournal(path)
     with pytest.raises(JournalError, match=f"row {row} of the journal"):
-        list(journal.replay())
-    await journal.close()
-
-
-async def test_a_newer_format_is_not_guessed_at(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    await written(path, 1)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE journal SET schema_version = 2")
-    connection.close()
-    journal = SqliteJournal(path)
-    with pytest.raises(JournalError, match="schema version 2"):
         list(journal.replay())
     await journal.close()
 
