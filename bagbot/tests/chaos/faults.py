@@ -148,6 +148,7 @@ REPLICAS: Final = (
     "open order omitted",
     "direct query blind",
     "cancel renames",
+    "another order told",
 )
 STREAMS: Final = (
     "stream cut",

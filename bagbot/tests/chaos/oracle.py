@@ -9,16 +9,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Final
+
+import msgspec
 
 from bagbot.domain import events
 from bagbot.domain.instrument import Side
-from bagbot.domain.order import OrderIntent, OrderStatus, OrderType
+from bagbot.domain.order import OrderIntent, OrderRequest, OrderStatus, OrderType, TimeInForce
 from bagbot.simulator.amounts import amount_text
 from bagbot.simulator.orders import Execution, OrderEvent
 from bagbot.simulator.orders import Order as VenueOrder
-from bagbot.storage.journal import Record
+from bagbot.storage.journal import Record, Row
 from bagbot.tests.chaos.crashable_journal import JournalDisk
 from bagbot.tests.chaos.exchange_host import ACCOUNT, SYMBOL, ExchangeHost, Life
 from bagbot.trading.account_state import AccountState
@@ -30,9 +32,13 @@ from bagbot.trading.journal_records import (
 )
 
 PREFIX: Final = "bb"
+_LOT, _TICK = Decimal("0.00001"), Decimal("0.01")
 # The engine judges by a price that may be some seconds old.
 _PRICE_SLACK: Final = Decimal("1.03")
 _GATE_SLACK_NS: Final = 1_000_000_000
+# An answer over the stream is still on its way when it is noted.
+_ON_ITS_WAY_NS: Final = 100_000_000
+HEAD_BYTES: Final = 8
 
 
 class Violation(SystemExit):  # noqa: N818 - it is the finding, and leaves the loop at once.
@@ -118,6 +124,7 @@ class Oracle:
     def __init__(self, position_value_max: Decimal, now_ns: Callable[[], int]) -> None:
         self.host: ExchangeHost
         self.disk: JournalDisk
+        self.wished: Mapping[str, OrderRequest | None] = {}
         self.says: Callable[[str], None] | None = None
         self.events = 0
         self.durable = Records()
@@ -193,19 +200,16 @@ class Oracle:
     def sync(self) -> list[str]:
         """Take in what is on the disk for certain by now; return the kinds that are new."""
         kinds = []
-        if self._durable_end < self.disk.flushed:
-            known = len(self._durable_rows)
-            rows = []
-            for end, frame in self.disk.frames():
-                if end > self.disk.flushed:
-                    break
-                rows += frame
-            self._durable_end = self.disk.flushed
-            for row in rows[known:]:
+        data = self.disk.data
+        while self._durable_end < self.disk.flushed:
+            begin = self._durable_end + HEAD_BYTES
+            end = begin + int.from_bytes(data[self._durable_end : self._durable_end + 4], "big")
+            for row in msgspec.msgpack.decode(data[begin:end], type=list[Row]):
                 record = Record(row[3], row[4], row[2], row[5])
                 self._durable_rows.append(record)
                 self.durable.add(record)
                 kinds.append(record.kind)
+            self._durable_end = end
         return kinds
 
     def _judge(self, record: Record) -> None:
@@ -213,6 +217,7 @@ class Oracle:
         where = f"{record.kind} of {record.order_id}"
         if isinstance(entry, IntentRecorded):
             self.require(record.order_id not in self.appended.orders, "S9", f"{where}: twice")
+            self._judge_intent(where, record.order_id, entry.intent.request)
         order = self.appended.orders.get(record.order_id)
         if isinstance(entry, events.Submitted):
             assert order is not None or record.order_id
@@ -251,6 +256,22 @@ class Oracle:
                 f"{where}: the exchange has it as {self._venue_ids.get(client_id)}",
             )
             self._dead_ids[client_id] = where
+
+    def _judge_intent(self, where: str, order_id: str, request: OrderRequest) -> None:
+        """What is written down is what was wished for, on the exchange's steps."""
+        wished = self.wished[order_id]
+        assert wished is not None
+        amount = wished.amount.quantize(_LOT, ROUND_DOWN)
+        price = wished.price
+        if price is not None:
+            is_buy = request.side is Side.BUY
+            price = price.quantize(_TICK, ROUND_FLOOR if is_buy else ROUND_CEILING)
+        self.require(
+            (request.side, request.type, request.amount, request.price, request.time_in_force)
+            == (wished.side, wished.type, amount, price, wished.time_in_force),
+            "S10",
+            f"{where}: wished for {wished}, written down as {request}",
+        )
 
     def _judge_exists(self, where: str, order_id: str, exchange_id: str) -> VenueOrder:
         venue_order = self.host.orders.get(int(exchange_id))
@@ -321,7 +342,8 @@ class Oracle:
         self.require(
             fields["side"] == request.side.value.upper()
             and Decimal(fields["quantity"]) == request.amount
-            and (Decimal(fields["price"]) if "price" in fields else None) == request.price,
+            and (Decimal(fields["price"]) if "price" in fields else None) == request.price
+            and (fields["type"], fields.get("timeInForce")) == _kind_of(request),
             "S10",
             f"{client_id}: approved {request}, sent {dict(fields)}",
         )
@@ -356,7 +378,12 @@ class Oracle:
         self.note("answer", status, text[:160], wait or "")
         if wait is not None and '-1015' not in text and life.number == self._live_life:
             now_ns = self._now_ns()
-            self._gate = (now_ns, max(self._gate[1], now_ns + int(wait) * 1_000_000_000))
+            self._gate = (now_ns + _ON_ITS_WAY_NS, max(self._gate[1], now_ns + int(wait) * 1_000_000_000))
+
+    @property
+    def banned_until_ns(self) -> int:
+        """Until when the exchange wants to hear nothing."""
+        return self._gate[1]
 
     # The exchange.
 
@@ -472,9 +499,13 @@ class Oracle:
             total = _amount(held.free + held.locked)
             self.require(total == expected, "S5", f"{asset}: {total} held, {expected} traded")
 
-    def sent_type_is_market(self, order_id: str) -> bool:
-        """Return whether an order is a market order."""
-        return self.appended.orders[order_id].intent.request.type is OrderType.MARKET
+
+def _kind_of(request: OrderRequest) -> tuple[str, str | None]:
+    if request.type is OrderType.MARKET:
+        return "MARKET", None
+    if request.time_in_force is TimeInForce.PO:
+        return "LIMIT_MAKER", None
+    return "LIMIT", (request.time_in_force or TimeInForce.GTC).value
 
 
 def _amount(units: int) -> Decimal:

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -54,9 +54,11 @@ from bagbot.tests.chaos.virtual_loop import (
     VirtualLoop,
     VirtualTime,
 )
+from bagbot.trading import order_executor
 from bagbot.trading.connectors import (
     binance_connector,
     binance_stream,
+    ccxt_connector,
     guarded_exchange,
     server_clock,
 )
@@ -67,10 +69,13 @@ from bagbot.trading.submission import ExecutorSettings, NotReadyError, Submissio
 OURS: Final = "BTC/USDT"
 ORDERS: Final = 28
 PAGE: Final = 4
+EVENTS_WAITING: Final = 2
 SCRIPT_S: Final = 60.0
 HEAL_S: Final = 90.0
 LIVES_MAX: Final = 40
 SETTLE_S: Final = 900.0
+# Longer than the audit's interval, and than the longest wait that an exchange asked for.
+NOTICE_S: Final = 45.0
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
     binance_connector,
     binance_stream,
@@ -85,6 +90,23 @@ def prepare_process() -> None:
     sys.unraisablehook = lambda _: None
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     binance_connector._PAGE = PAGE  # type: ignore[misc]
+    order_executor.EVENTS_WAITING_MAX = EVENTS_WAITING  # type: ignore[misc]
+    ccxt_connector.guarded_exchange = _same_exchange
+
+
+_made: dict[str, Any] = {}
+
+
+def _same_exchange(exchange_id: str, config: Mapping[str, Any]) -> Any:
+    """Return CCXT's object, made only once (it takes 3 ms), as if it were new."""
+    if exchange_id not in _made:
+        _made[exchange_id] = guarded_exchange.guarded_exchange(exchange_id, config)
+    exchange = _made[exchange_id]
+    exchange.gate = guarded_exchange.RateGate()
+    exchange.budget = guarded_exchange.RequestBudget(exchange.rateLimit / 1000)
+    exchange.asyncio_loop = None
+    exchange.closed_by_user = False
+    return exchange
 
 
 @dataclass(slots=True)
@@ -187,6 +209,9 @@ class World:
         self.engine: OrderExecutor | None = None
         self._exchange: Any = None
         self.wishes = [self._wish(number) for number in range(ORDERS)]
+        self.oracle.wished = {
+            intent_id("main", wish.identity): wish.request for wish in self.wishes
+        }
         self._heal_ns = int(HEAL_S * NS)
         self._plan_world()
 
@@ -321,6 +346,7 @@ class World:
         self.watch.new_life()
         if self.lives > LIVES_MAX:
             self.oracle.fail("L1", f"{LIVES_MAX} lives were not enough")
+        self._damage_a_copy()
         journal: WatchedJournal | None = None
         complaints = loop.complaints
         try:
@@ -347,6 +373,17 @@ class World:
             self.oracle.fail("S12", f"nobody looked at an error: {complaint}")
         if not self.is_done:
             self.agenda.run_until(self.agenda.now_ns + int(self.rng.uniform(0.1, 5) * NS))
+
+    def _damage_a_copy(self) -> None:
+        """Flip one bit of what was promised: a journal that reads on has not looked."""
+        if self.disk.flushed and self.faults.strikes("disk damaged"):
+            copy = JournalDisk()
+            copy.data, copy.flushed = bytearray(self.disk.data), self.disk.flushed
+            copy.data[self.rng.randrange(copy.flushed)] ^= 1 << self.rng.randrange(8)
+            with suppress(JournalError):
+                for _ in CrashableJournal(copy).replay():
+                    pass
+                self.oracle.fail("S8", "a damaged journal is read as if it were whole")
 
     def _connector(self, life: OneLife) -> binance_connector.BinanceConnector:
         connector = binance_connector.BinanceConnector(
@@ -375,6 +412,8 @@ class World:
             async with engine:
                 self.engine = engine
                 self.oracle.note("ready")
+                if not self.host.contradictions:
+                    self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
                 await self._work(engine)
                 if self.is_done:
                     self.oracle.settled(engine.state)
@@ -414,10 +453,14 @@ class World:
     async def _call(self, engine: OrderExecutor, wish: Wish) -> None:
         await self._sleep_until(wish.at_s)
         if not wish.is_told:
-            told = await self._ask(engine, wish, wish.request)
+            asks = [self._ask(engine, wish, wish.request)]
+            if self.rng.random() < 0.2:
+                asks.append(self._ask(engine, wish, wish.request))
+            for told in await asyncio.gather(*asks):
+                self.oracle.acknowledged(
+                    wish.identity, _print(wish.request), told, is_first=not told.is_repeat
+                )
             wish.is_told = True
-            self.oracle.acknowledged(wish.identity, _print(wish.request), told, is_first=False
-                                     if told.is_repeat else True)
         while wish.repeats:
             wish.repeats -= 1
             await asyncio.sleep(self.rng.choice((0.0, 0.5, 20.0)))
@@ -428,7 +471,7 @@ class World:
             self.oracle.acknowledged(wish.identity, _print(request), told, is_first=False)
         if wish.cancel_after_s is not None:
             await asyncio.sleep(wish.cancel_after_s)
-            await self._cancel(engine, intent_id("main", wish.identity))
+            await self._cancel_impatiently(engine, intent_id("main", wish.identity))
             wish.cancel_after_s = None
 
     async def _ask(
@@ -440,6 +483,8 @@ class World:
 
         while True:
             with suppress(NotReadyError, JournalError):
+                if request is not None and self.rng.random() < 0.5:
+                    return await engine.submit(self._intent(wish.identity, request))
                 return await engine.decide(
                     identity=wish.identity,
                     fingerprint=_print(request),
@@ -464,6 +509,12 @@ class World:
         with suppress(BagbotError, KeyError, TimeoutError):
             await engine.cancel(order_id)
 
+    async def _cancel_impatiently(self, engine: OrderExecutor, order_id: str) -> None:
+        calls = [self._cancel(engine, order_id)]
+        if self.rng.random() < 0.3:
+            calls.append(self._cancel(engine, order_id))
+        await asyncio.gather(*calls)
+
     async def _switch(self, engine: OrderExecutor) -> None:
         assert self.kill_on_s is not None
         assert self.kill_off_s is not None
@@ -474,8 +525,11 @@ class World:
                 self.is_killed = self.oracle.is_killed = True
                 self.oracle.note("killed")
         if self.is_killed:
-            self.oracle.require(engine.killed is not None, "S11", "the kill switch is forgotten")
+            if self.oracle.is_killed:
+                is_on = engine.killed is not None
+                self.oracle.require(is_on, "S11", "the kill switch is forgotten")
             await self._sleep_until(self.kill_off_s)
+            # From here on it may be off, whether or not we are told so.
             self.oracle.is_killed = False
             with suppress(JournalError):
                 await engine.set_kill_switch(None, by="chaos")
@@ -488,6 +542,12 @@ class World:
     async def _settle(self, engine: OrderExecutor) -> None:
         """Wait until no outcome is open, cancel what rests, and wait for that as well."""
         deadline_ns = self.agenda.now_ns + int(SETTLE_S * NS)
+        if engine.state.live:
+            banned_s = max(0.0, (self.oracle.banned_until_ns - self.agenda.now_ns) / NS)
+            await asyncio.sleep(banned_s + NOTICE_S)
+            if self._must_stop(engine):
+                return
+            self._all_noticed(engine)
         while engine.state.live:
             for order_id in tuple(engine.state.live):
                 if engine.state.orders[order_id].exchange_order_id is not None:
@@ -498,8 +558,20 @@ class World:
             if self.agenda.now_ns > deadline_ns:
                 stuck = {i: engine.state.orders[i].status.value for i in engine.state.live}
                 self.oracle.fail("L1", f"not settled: {stuck}")
+        if not self.host.contradictions:
+            self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
         await asyncio.sleep(1.0)
         self.is_done = not engine.state.live and not self._must_stop(engine)
+
+    def _all_noticed(self, engine: OrderExecutor) -> None:
+        """What has ended at the exchange must be known by now, without anybody asking (L2)."""
+        for order_id in engine.state.live:
+            known = engine.state.orders[order_id]
+            if known.exchange_order_id is not None:
+                truth = self.host.orders[int(known.exchange_order_id)]
+                self.oracle.require(
+                    truth.is_open, "L2", f"{order_id} is {known.status}, but {truth.status}"
+                )
 
     def _listen(self, order: Order, entry: object) -> None:
         self.oracle.note("published", order.id, order.status.value, type(entry).__name__)
