@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run demo test check lint types layers bench lock wheel clean
+.PHONY: run demo test chaos planted-bugs check lint types layers bench lock wheel clean
 
 run: $(INSTALLED)
 	@$(BIN)/bagbot run
@@ -14,6 +14,14 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The order path crashed everywhere, in pretended time (docs/RELIABILITY.md); SEED=n replays one.
+SEEDS ?= 1000
+chaos: $(INSTALLED)
+	@$(BIN)/python -m bagbot.tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(TABLE),--table))
+
+planted-bugs: $(INSTALLED)
+	@$(BIN)/python -m bagbot.tests.chaos.plant
 
 check: lint types layers test wheel
 

@@ -96,15 +96,16 @@ def run(seeds: int, *, first: int = 0, processes: int | None = None) -> Total:
 def _outcomes(first: int, seeds: int, processes: int) -> Iterator[Outcome]:
     numbers = range(first, first + seeds)
     if processes == 1:
-        _prepare()
+        prepare_worker()
         yield from map(run_seed, numbers)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, _prepare, maxtasksperchild=None) as pool:
+    with context.Pool(processes, prepare_worker, maxtasksperchild=None) as pool:
         yield from pool.imap_unordered(run_seed, numbers, chunksize=_BATCH)
 
 
-def _prepare() -> None:
+def prepare_worker() -> None:
+    """Make this process fit to run seeds."""
     prepare_process()
     # What is loaded by now stays; the collector need not look at it again and again.
     gc.collect()

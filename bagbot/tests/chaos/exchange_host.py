@@ -40,7 +40,12 @@ from bagbot.simulator.store import Store
 from bagbot.simulator.stream_faults import EventGate
 from bagbot.simulator.symbols import DEFAULT_SYMBOLS
 from bagbot.simulator.venue import BalanceEvent, MarketClock, Venue
-from bagbot.simulator.websocket_api import UserStreams, WebSocketSession, read_request
+from bagbot.simulator.websocket_api import (
+    UserStreams,
+    WebSocketRequest,
+    WebSocketSession,
+    read_request,
+)
 from bagbot.tests.chaos.faults import Delivery, Faults, Prescribed
 from bagbot.tests.chaos.virtual_loop import NS, Agenda
 
@@ -247,9 +252,7 @@ class ExchangeHost:
             stale = messages.order_query(order)
             stale["status"] = "PARTIALLY_FILLED" if order.executed else "NEW"
             self._told[order.order_id] = stale
-            self.agenda.after(
-                self.rng.uniform(1, 20), lambda: self._told.pop(order.order_id, None)
-            )
+            self.agenda.after(self.rng.uniform(1, 20), lambda: self._told.pop(order.order_id, None))
         if event.execution is not None:
             self.executions.setdefault(order.order_id, []).append(event.execution)
 
@@ -308,9 +311,7 @@ class ExchangeHost:
                 and not self.faults.strikes("open order omitted", 0.3)
             ]
         if path in ("/api/v3/allOrders", "/api/v3/myTrades"):
-            rows = [
-                row for row in result if now_ns >= self._hidden_until_ns.get(row["orderId"], 0)
-            ]
+            rows = [row for row in result if now_ns >= self._hidden_until_ns.get(row["orderId"], 0)]
             return [self._renamed(row) for row in rows] if path.endswith("Orders") else rows
         return result
 
@@ -341,8 +342,13 @@ class InProcessSession:
             url: Any, *, data: bytes | None, headers: Mapping[str, str], timeout: Any, proxy: None
         ) -> _Call:
             del proxy
-            return _Call(self, (name.upper(), url.raw_path, url.raw_query_string.encode()),
-                         data or b"", headers, timeout.total)
+            return _Call(
+                self,
+                (name.upper(), url.raw_path, url.raw_query_string.encode()),
+                data or b"",
+                headers,
+                timeout.total,
+            )
 
         return call
 
@@ -510,6 +516,11 @@ _EVENT_FAULTS: Final = (
     "event late",
 )
 
+_FAREWELLS: Final = {
+    "stream shutdown": "serverShutdown",
+    "stream terminated": "eventStreamTerminated",
+}
+
 
 class ClientSocket:
     """One WebSocket, from aiohttp's side for the engine and from the server's for the exchange."""
@@ -552,44 +563,46 @@ class ClientSocket:
             raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
         request = read_request(text)
         host = self._host
-        name, delivery = "", Delivery()
         if request.method == "order.place":
-            name, delivery = host.faults.of_write()
-            if delivery.reach == "twice":
-                name, delivery = "", Delivery()
-            host.observer.request_leaves(
-                self._life, "POST", "/api/v3/order", request.wire.parameters
-            )
-            if name:
-                host.faults.struck[name] += 1
-                host.observer.note("fault", name, request.id)
+            self._place(request)
         elif host.faults.strikes("subscription refused", 0.5):
             body = {"code": -1003, "msg": "Too many requests."}
             answer = {"id": request.id, "status": 503, "error": body}
             host.agenda.after(0.01, lambda: self._push(msgspec.json.encode(answer)))
-            return
+        else:
+            latency_s = host.rng.uniform(0.0005, 0.02)
+            host.agenda.after(latency_s, lambda: self._arrive(request, Delivery(), is_late=False))
 
-        def arrive(*, is_late: bool) -> None:
-            asked = request
-            if is_late:
-                parameters = {**request.wire.parameters, "recvWindow": "60000"}
-                asked = replace(request, wire=replace(request.wire, parameters=parameters))
-            now_ns = host.wire_ns
-            reply = self._session.answer(asked, now_ns)
-            host.publish()
-            if request.method == "order.place":
-                host.observer.note("venue", "order.place", reply.status, reply.body)
-            if not is_late:
-                self._answer(request.id, delivery, {"status": reply.status, **reply.body})
-
+    def _place(self, request: WebSocketRequest) -> None:
+        host = self._host
+        name, delivery = host.faults.of_write()
+        if delivery.reach == "twice":
+            name, delivery = "", Delivery()
+        host.observer.request_leaves(self._life, "POST", "/api/v3/order", request.wire.parameters)
+        if name:
+            host.faults.struck[name] += 1
+            host.observer.note("fault", name, request.id)
         latency_s = host.rng.uniform(0.0005, 0.02) + delivery.delay_s
-        if delivery.reach == "never":
+        is_late = delivery.reach == "late"
+        if delivery.reach != "never":
+            host.agenda.after(
+                latency_s + delivery.late_s,
+                lambda: self._arrive(request, delivery, is_late=is_late),
+            )
+        if delivery.reach == "never" or (is_late and delivery.answer != "silence"):
             host.agenda.after(latency_s, lambda: self._answer(request.id, delivery, {}))
-            return
-        late_s = delivery.late_s if delivery.reach == "late" else 0.0
-        host.agenda.after(latency_s + late_s, lambda: arrive(is_late=bool(late_s)))
-        if late_s and delivery.answer != "silence":
-            host.agenda.after(latency_s, lambda: self._answer(request.id, delivery, {}))
+
+    def _arrive(self, request: WebSocketRequest, delivery: Delivery, *, is_late: bool) -> None:
+        host, asked = self._host, request
+        if is_late:
+            parameters = {**request.wire.parameters, "recvWindow": "60000"}
+            asked = replace(request, wire=replace(request.wire, parameters=parameters))
+        reply = self._session.answer(asked, host.wire_ns)
+        host.publish()
+        if request.method == "order.place":
+            host.observer.note("venue", "order.place", reply.status, reply.body)
+        if not is_late:
+            self._answer(request.id, delivery, {"status": reply.status, **reply.body})
 
     async def ping(self) -> None:
         """Ask whether the line is alive."""
@@ -615,31 +628,32 @@ class ClientSocket:
         if self._is_silent:
             return
         fault = host.faults.of_event(_EVENT_FAULTS)
-        if fault is not None:
-            host.observer.note("fault", fault)
-        if fault == "stream cut":
-            self.cut()
-        elif fault == "stream half-open":
-            self._is_silent = True
-        elif fault == "stream dead":
-            self._is_silent = self._is_dead = True
-        elif fault in ("stream shutdown", "stream terminated"):
-            name = "serverShutdown" if fault == "stream shutdown" else "eventStreamTerminated"
-            self._push(msgspec.json.encode({"subscriptionId": 0, "event": {"e": name, "E": 1}}))
-            self._is_silent = True
-        elif fault == "event dropped":
+        if fault is None:
+            self._push(message)
             return
-        elif fault == "event duplicated":
+        host.observer.note("fault", fault)
+        if fault.startswith("event"):
+            self._spoil(fault, message)
+        elif fault == "stream cut":
+            self.cut()
+        else:
+            name = _FAREWELLS.get(fault)
+            if name is not None:
+                event = {"subscriptionId": 0, "event": {"e": name, "E": 1}}
+                self._push(msgspec.json.encode(event))
+            self._is_silent = True
+            self._is_dead = fault == "stream dead"
+
+    def _spoil(self, fault: str, message: bytes) -> None:
+        host = self._host
+        if fault == "event duplicated":
             self._push(message)
             self._push(message)
-        elif fault in ("event reordered", "event late"):
-            delay_s = host.rng.uniform(0.01, 0.5)
-            if fault == "event late":
-                delay_s = host.rng.uniform(20.0, 90.0)
+        elif fault != "event dropped":
+            is_late = fault == "event late"
+            delay_s = host.rng.uniform(20.0, 90.0) if is_late else host.rng.uniform(0.01, 0.5)
             frame = aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, message.decode(), None)
             host.agenda.after(delay_s, lambda: self._deliver(frame))
-        else:
-            self._push(message)
 
     def cut(self) -> None:
         """Drop the connection."""
@@ -673,9 +687,7 @@ class ClientSocket:
         arrives_ns = host.agenda.now_ns + int(host.rng.uniform(0.0005, 0.02) * NS)
         # One line keeps its order.
         self._arrives_ns = max(self._arrives_ns, arrives_ns)
-        frame = aiohttp.WSMessage(
-            aiohttp.WSMsgType.TEXT, message.decode(errors="replace"), None
-        )
+        frame = aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, message.decode(errors="replace"), None)
         host.agenda.at(self._arrives_ns, lambda: self._deliver(frame))
 
     def _deliver(self, frame: aiohttp.WSMessage) -> None:

@@ -41,7 +41,7 @@ _ON_ITS_WAY_NS: Final = 100_000_000
 HEAD_BYTES: Final = 8
 
 
-class Violation(SystemExit):  # noqa: N818 - it is the finding, and leaves the loop at once.
+class Violation(SystemExit):
     """An invariant does not hold."""
 
 
@@ -232,8 +232,10 @@ class Oracle:
             self._judge_fill(where, record.order_id, entry)
         elif isinstance(entry, events.Cancelled | events.Expired):
             venue_order = self._judge_exists(where, record.order_id, entry.exchange_order_id)
-            ends = ("CANCELED",) if isinstance(entry, events.Cancelled) else (
-                "EXPIRED", "EXPIRED_IN_MATCH"
+            ends = (
+                ("CANCELED",)
+                if isinstance(entry, events.Cancelled)
+                else ("EXPIRED", "EXPIRED_IN_MATCH")
             )
             self.require(
                 venue_order.status.value in ends,
@@ -241,8 +243,7 @@ class Oracle:
                 f"{where}: at the exchange it is {venue_order.status.value}",
             )
             self.require(
-                order is not None
-                and order.filled == _amount(venue_order.executed),
+                order is not None and order.filled == _amount(venue_order.executed),
                 "S6",
                 f"{where}: ended with {order and order.filled} of "
                 f"{_amount(venue_order.executed)} booked",
@@ -305,9 +306,7 @@ class Oracle:
 
     # The wire.
 
-    def request_leaves(
-        self, life: Life, method: str, path: str, fields: Mapping[str, str]
-    ) -> None:
+    def request_leaves(self, life: Life, method: str, path: str, fields: Mapping[str, str]) -> None:
         """Judge a request before its first byte leaves."""
         now_ns = self._now_ns()
         from_ns, until_ns = self._gate
@@ -376,9 +375,12 @@ class Oracle:
     def answer_comes(self, life: Life, status: int, text: str, wait: str | None) -> None:
         """Note an answer on its way into the engine, and a wait that it asks for."""
         self.note("answer", status, text[:160], wait or "")
-        if wait is not None and '-1015' not in text and life.number == self._live_life:
+        if wait is not None and "-1015" not in text and life.number == self._live_life:
             now_ns = self._now_ns()
-            self._gate = (now_ns + _ON_ITS_WAY_NS, max(self._gate[1], now_ns + int(wait) * 1_000_000_000))
+            self._gate = (
+                now_ns + _ON_ITS_WAY_NS,
+                max(self._gate[1], now_ns + int(wait) * 1_000_000_000),
+            )
 
     @property
     def banned_until_ns(self) -> int:
@@ -475,9 +477,7 @@ class Oracle:
                 f"{order.id} is {order.status}, at the exchange {truth.status.value}",
             )
             executions = self.host.executions.get(ids[0], [])
-            booked = {
-                t: (f.quantity, f.price, f.fee, f.fee_asset) for t, f in order.fills.items()
-            }
+            booked = {t: (f.quantity, f.price, f.fee, f.fee_asset) for t, f in order.fills.items()}
             traded = {str(e.trade_id): _fill_of(e) for e in executions}
             self.require(booked == traded, "S4", f"{order.id}: booked {booked}, traded {traded}")
             for execution in executions:

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 NS: Final = 1_000_000_000
 
 
-class Crash(SystemExit):  # noqa: N818 - asyncio lets only this kind leave the loop at once.
+class Crash(SystemExit):
     """The power is gone: nothing of this life runs any further."""
 
 

@@ -25,12 +25,10 @@ from bagbot.domain.order import (
     Order,
     OrderIntent,
     OrderRequest,
-    OrderStatus,
     OrderType,
     TimeInForce,
     intent_id,
 )
-from bagbot.storage.journal import Record
 from bagbot.tests.chaos.crash_points import CrashWatch, Trigger, draw_triggers
 from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
 from bagbot.tests.chaos.exchange_host import (
@@ -245,11 +243,21 @@ class World:
         if rng.random() < 0.1:
             price += Decimal("0.005")
         time_in_force = rng.choice(
-            (None, TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK,
-             TimeInForce.PO)
+            (
+                None,
+                TimeInForce.GTC,
+                TimeInForce.GTC,
+                TimeInForce.IOC,
+                TimeInForce.FOK,
+                TimeInForce.PO,
+            )
         )
         return OrderRequest(
-            symbol=OURS, side=side, type=OrderType.LIMIT, amount=amount, price=price,
+            symbol=OURS,
+            side=side,
+            type=OrderType.LIMIT,
+            amount=amount,
+            price=price,
             time_in_force=time_in_force,
         )
 
@@ -282,6 +290,9 @@ class World:
                     agenda.at(self._moment(), lambda n=name, a=act: self._strike(n, a))  # type: ignore[misc]
         if rng.random() < 0.25:
             on_s = rng.uniform(1, 50)
+            if rng.random() < 0.6:
+                # In the very moment in which something is being written down.
+                on_s = rng.choice(self.wishes).at_s + rng.uniform(0, 0.03)
             self.kill_on_s, self.kill_off_s = on_s, on_s + rng.uniform(1, 60)
         else:
             self.kill_on_s, self.kill_off_s = None, None
@@ -387,7 +398,9 @@ class World:
 
     def _connector(self, life: OneLife) -> binance_connector.BinanceConnector:
         connector = binance_connector.BinanceConnector(
-            API_KEY, API_SECRET, base_url="http://127.0.0.1:9",
+            API_KEY,
+            API_SECRET,
+            base_url="http://127.0.0.1:9",
             orders_by_stream=self.orders_by_stream,
         )
         exchange = connector.exchange
@@ -616,7 +629,7 @@ def run_seed(
             world.live()
     except Violation as found:
         violation = str(found)
-    except Exception as error:  # noqa: BLE001 - an engine that breaks is a finding as well.
+    except Exception as error:
         violation = f"broken: {type(error).__name__}: {error}"
         if says is not None:
             raise
@@ -627,7 +640,3 @@ def run_seed(
     outcome = world.outcome()
     outcome.violation = violation
     return outcome
-
-
-STATUSES: Final = OrderStatus
-RECORD: Final = Record
