@@ -24,6 +24,14 @@ UNREACHABLE: Final = {
     "order_executor._learn_trades #3": "only for an exchange that lists no trades",
     "order_executor.cancel #5": "only for a connector whose cancel answers with nothing",
 }
+# What must go wrong for a point to come into reach.
+NEEDS: Final = {
+    "record DISPUTE": ("event contradicts", "another order told"),
+    "order_executor._dispute #1": ("event contradicts", "another order told"),
+    "order_executor._learn #1": ("event contradicts",),
+    "order_executor._learn_told #1": ("another order told",),
+    "order_executor.__aexit__ #1": ("orderly restart",),
+}
 # Functions that neither submit, cancel nor recover.
 _NOT_ON_THE_PATH: Final = frozenset({"until_settled"})
 
@@ -91,13 +99,20 @@ class Trigger:
     count: int = 1
 
 
+def needed(triggers: list[Trigger]) -> list[str]:
+    """Return the fault classes without which the planned crashes would come to nothing."""
+    points = [trigger.point for trigger in triggers if trigger.point is not None]
+    return [name for point in points for name in NEEDS.get(point.name, ())]
+
+
 def draw_triggers(rng: random.Random, seed: int) -> list[Trigger]:
     """Return the crashes planned for a seed; every point gets its turn as the seeds go by."""
     triggers: list[Trigger] = []
     for number in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
         if rng.random() < 0.6:
             point = POINTS.expected[(seed + number * 31) % len(POINTS.expected)]
-            triggers.append(Trigger(point=point, count=rng.choice((1, 1, 1, 2, 3, 8))))
+            count = 1 if point.name in NEEDS else rng.choice((1, 1, 1, 2, 3, 8))
+            triggers.append(Trigger(point=point, count=count))
         elif number and rng.random() < 0.6:
             # Soon after the last one: while it recovers.
             triggers.append(Trigger(steps=rng.randint(1, 60)))

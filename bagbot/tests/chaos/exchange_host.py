@@ -514,6 +514,7 @@ _EVENT_FAULTS: Final = (
     "event duplicated",
     "event reordered",
     "event late",
+    "event contradicts",
 )
 
 _FAREWELLS: Final = {
@@ -649,6 +650,14 @@ class ClientSocket:
         if fault == "event duplicated":
             self._push(message)
             self._push(message)
+        elif fault == "event contradicts":
+            self._push(message)
+            told = msgspec.json.decode(message)
+            if told["event"].get("x") == "TRADE":
+                # The same trade at another price: one of the two is wrong.
+                host.contradictions += 1
+                told["event"]["L"] = "1.00000000"
+                self._push(msgspec.json.encode(told))
         elif fault != "event dropped":
             is_late = fault == "event late"
             delay_s = host.rng.uniform(20.0, 90.0) if is_late else host.rng.uniform(0.01, 0.5)

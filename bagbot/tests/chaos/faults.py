@@ -160,6 +160,7 @@ STREAMS: Final = (
     "event duplicated",
     "event reordered",
     "event late",
+    "event contradicts",
     "subscription refused",
 )
 # What happens by itself, at moments drawn in script.py.

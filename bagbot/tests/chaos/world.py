@@ -29,7 +29,7 @@ from bagbot.domain.order import (
     TimeInForce,
     intent_id,
 )
-from bagbot.tests.chaos.crash_points import CrashWatch, Trigger, draw_triggers
+from bagbot.tests.chaos.crash_points import CrashWatch, Trigger, draw_triggers, needed
 from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
 from bagbot.tests.chaos.exchange_host import (
     API_KEY,
@@ -193,11 +193,10 @@ class World:
         )
         self.disk = JournalDisk()
         self.oracle.host, self.oracle.disk = self.host, self.disk
-        self.watch = CrashWatch(
-            draw_triggers(random.Random(rng.getrandbits(64)), seed)
-            if triggers is None
-            else triggers
-        )
+        if triggers is None:
+            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
+        self.faults.others.update(needed(triggers))
+        self.watch = CrashWatch(triggers)
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
         self.is_killed = False
@@ -206,6 +205,7 @@ class World:
         self.lives = 0
         self.engine: OrderExecutor | None = None
         self._exchange: Any = None
+        self._stop: asyncio.Event | None = None
         self.wishes = [self._wish(number) for number in range(ORDERS)]
         self.oracle.wished = {
             intent_id("main", wish.identity): wish.request for wish in self.wishes
@@ -287,7 +287,12 @@ class World:
         for name, act in plans:
             if name in self.faults.others:
                 for _ in range(rng.randint(1, 3)):
-                    agenda.at(self._moment(), lambda n=name, a=act: self._strike(n, a))  # type: ignore[misc]
+                    moment = self._moment()
+                    if name == "orderly restart" and rng.random() < 0.6:
+                        # While something is on its way.
+                        busy_s = rng.choice(self.wishes).at_s + rng.uniform(0, 0.03)
+                        moment = int(busy_s * NS)
+                    agenda.at(moment, lambda n=name, a=act: self._strike(n, a))  # type: ignore[misc]
         if rng.random() < 0.25:
             on_s = rng.uniform(1, 50)
             if rng.random() < 0.6:
@@ -332,6 +337,8 @@ class World:
 
     def _ask_to_stop(self) -> None:
         self.stops_at_ns = self.agenda.now_ns
+        if self._stop is not None:
+            self._stop.set()
 
     def _owner_orders(self) -> None:
         rng = self.rng
@@ -371,7 +378,7 @@ class World:
             self.oracle.fail("L1", "the engine waits for what will never come")
         finally:
             life.is_dead = True
-            self.engine = None
+            self.engine = self._stop = None
             if self._exchange is not None:
                 self._exchange.session = None
             if journal is not None:
@@ -412,6 +419,7 @@ class World:
 
     async def _life(self, life: OneLife, journal: WatchedJournal) -> None:
         self.stops_at_ns = None
+        self._stop = None
         connector = self._connector(life)
         engine = OrderExecutor(
             connector=connector,
@@ -441,8 +449,11 @@ class World:
         tasks = [asyncio.ensure_future(self._call(engine, wish)) for wish in self.wishes]
         if self.kill_on_s is not None:
             tasks.append(asyncio.ensure_future(self._switch(engine)))
+        self._stop = asyncio.Event()
         while True:
-            await asyncio.sleep(1.0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stop.wait()
             done = [task for task in tasks if task.done()]
             for task in done:
                 task.result()

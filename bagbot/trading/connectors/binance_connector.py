@@ -385,6 +385,8 @@ class BinanceConnector(CcxtConnector):
             exchange = self._exchange
             ask = exchange.fapiprivate_get_order if self.futures else exchange.private_get_order
             order = self._told(await ask(fields), client_order_id)
+            if order_id is not None and order.id != order_id:
+                raise ExchangeUnavailableError(f"{what}: the answer is about order {order.id}")
         self._remember(order)
         return order
 
