@@ -529,7 +529,7 @@ class ClientSocket:
     def __init__(self, host: ExchangeHost, life: Life) -> None:
         self._host, self._life = host, life
         self.close_code: int | None = None
-        self._inbox: deque[aiohttp.WSMessage] = deque()
+        self._inbox: deque[tuple[aiohttp.WSMessage, Callable[[], None] | None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._arrives_ns = 0
         self._is_silent = self._is_dead = False
@@ -554,7 +554,10 @@ class ClientSocket:
                     await self._waiter
             finally:
                 self._waiter = None
-        return self._inbox.popleft()
+        frame, when_read = self._inbox.popleft()
+        if when_read is not None:
+            when_read()
+        return frame
 
     async def send_str(self, text: str) -> None:
         """Send a request; over a line that is cut it goes nowhere."""
@@ -683,7 +686,13 @@ class ClientSocket:
                 until_ms = now_ms + 1000 * int(how.headers["Retry-After"])
                 told["error"]["data"] = {"serverTime": now_ms, "retryAfter": until_ms}
             wait = how.headers.get("Retry-After") if how.status in (418, 429) else None
-            self._host.observer.answer_comes(self._life, how.status, str(body), wait)
+            status = how.status
+
+            def when_read() -> None:
+                self._host.observer.answer_comes(self._life, status, str(body), wait)
+
+            self._push(msgspec.json.encode({"id": request_id, **told}), when_read)
+            return
         text = msgspec.json.encode({"id": request_id, **told})
         if how == "truncated":
             text = text[: len(text) // 2]
@@ -691,18 +700,20 @@ class ClientSocket:
             text = msgspec.json.encode({"id": request_id, "status": 200, "result": {"orderId": 0}})
         self._push(text)
 
-    def _push(self, message: bytes) -> None:
+    def _push(self, message: bytes, when_read: Callable[[], None] | None = None) -> None:
         host = self._host
         arrives_ns = host.agenda.now_ns + int(host.rng.uniform(0.0005, 0.02) * NS)
         # One line keeps its order.
         self._arrives_ns = max(self._arrives_ns, arrives_ns)
         frame = aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, message.decode(errors="replace"), None)
-        host.agenda.at(self._arrives_ns, lambda: self._deliver(frame))
+        host.agenda.at(self._arrives_ns, lambda: self._deliver(frame, when_read))
 
-    def _deliver(self, frame: aiohttp.WSMessage) -> None:
+    def _deliver(
+        self, frame: aiohttp.WSMessage, when_read: Callable[[], None] | None = None
+    ) -> None:
         if self._life.is_dead or self.close_code is not None:
             return
-        self._inbox.append(frame)
+        self._inbox.append((frame, when_read))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

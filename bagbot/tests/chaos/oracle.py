@@ -36,8 +36,6 @@ _LOT, _TICK = Decimal("0.00001"), Decimal("0.01")
 # The engine judges by a price that may be some seconds old.
 _PRICE_SLACK: Final = Decimal("1.03")
 _GATE_SLACK_NS: Final = 1_000_000_000
-# An answer over the stream is still on its way when it is noted.
-_ON_ITS_WAY_NS: Final = 100_000_000
 HEAD_BYTES: Final = 8
 
 
@@ -378,7 +376,7 @@ class Oracle:
         if wait is not None and "-1015" not in text and life.number == self._live_life:
             now_ns = self._now_ns()
             self._gate = (
-                now_ns + _ON_ITS_WAY_NS,
+                now_ns,
                 max(self._gate[1], now_ns + int(wait) * 1_000_000_000),
             )
 

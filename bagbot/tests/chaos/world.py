@@ -199,7 +199,7 @@ class World:
         self.watch = CrashWatch(triggers)
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
-        self.is_killed = False
+        self.switch = "off"
         self.is_done = False
         self.stops_at_ns: int | None = None
         self.lives = 0
@@ -369,6 +369,7 @@ class World:
         complaints = loop.complaints
         try:
             self.oracle.life_begins(life)
+            self.oracle.is_killed = self.switch == "on"
             journal = WatchedJournal(self)
             loop.run_until_complete(self._life(life, journal))
         except Crash as crash:
@@ -542,22 +543,22 @@ class World:
     async def _switch(self, engine: OrderExecutor) -> None:
         assert self.kill_on_s is not None
         assert self.kill_off_s is not None
-        if not self.is_killed and self.agenda.now_ns < self.kill_off_s * NS:
+        if self.switch == "off" and self.agenda.now_ns < self.kill_off_s * NS:
             await self._sleep_until(self.kill_on_s)
+            # It works at once; that it will outlive a crash is promised when the call returns.
+            self.oracle.is_killed = True
             with suppress(JournalError):
                 await engine.set_kill_switch("a drill", by="chaos")
-                self.is_killed = self.oracle.is_killed = True
+                self.switch = "on"
                 self.oracle.note("killed")
-        if self.is_killed:
-            if self.oracle.is_killed:
-                is_on = engine.killed is not None
-                self.oracle.require(is_on, "S11", "the kill switch is forgotten")
+        if self.switch == "on":
+            self.oracle.require(engine.killed is not None, "S11", "the kill switch is forgotten")
             await self._sleep_until(self.kill_off_s)
             # From here on it may be off, whether or not we are told so.
-            self.oracle.is_killed = False
+            self.switch, self.oracle.is_killed = "released", False
+        if self.switch == "released":
             with suppress(JournalError):
                 await engine.set_kill_switch(None, by="chaos")
-                self.is_killed = False
                 self.oracle.note("released")
 
     async def _sleep_until(self, at_s: float) -> None:
