@@ -46,7 +46,7 @@ from bagbot.simulator.websocket_api import (
     WebSocketSession,
     read_request,
 )
-from bagbot.tests.chaos.faults import Delivery, Faults, Prescribed
+from bagbot.tests.chaos.faults import EVENTS, Delivery, Faults, Prescribed
 from bagbot.tests.chaos.virtual_loop import NS, Agenda
 
 ONE: Final = 10**8
@@ -504,19 +504,6 @@ class _Call:
 
 
 _EVENT: Final = b'{"subscriptionId"'
-_EVENT_FAULTS: Final = (
-    "stream cut",
-    "stream half-open",
-    "stream dead",
-    "stream shutdown",
-    "stream terminated",
-    "event dropped",
-    "event duplicated",
-    "event reordered",
-    "event late",
-    "event contradicts",
-)
-
 _FAREWELLS: Final = {
     "stream shutdown": "serverShutdown",
     "stream terminated": "eventStreamTerminated",
@@ -631,7 +618,7 @@ class ClientSocket:
             return
         if self._is_silent:
             return
-        fault = host.faults.of_event(_EVENT_FAULTS)
+        fault = host.faults.of_event(EVENTS)
         if fault is None:
             self._push(message)
             return

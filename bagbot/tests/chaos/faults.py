@@ -150,7 +150,7 @@ REPLICAS: Final = (
     "cancel renames",
     "another order told",
 )
-STREAMS: Final = (
+EVENTS: Final = (
     "stream cut",
     "stream half-open",
     "stream dead",
@@ -161,8 +161,8 @@ STREAMS: Final = (
     "event reordered",
     "event late",
     "event contradicts",
-    "subscription refused",
 )
+STREAMS: Final = (*EVENTS, "subscription refused")
 # What happens by itself, at moments drawn in script.py.
 WORLDS: Final = (
     "key revoked",
