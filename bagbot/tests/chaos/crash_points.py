@@ -4,17 +4,34 @@ The points are read from the source, so that a new await is a new point without 
 """
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import random
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any, Final, TypeGuard
 
+from bagbot import trading
 from bagbot.tests.chaos.virtual_loop import Crash, Watch
-from bagbot.trading import journal_records, order_executor, order_lookup
+from bagbot.trading import journal_records
 
-MODULES: Final[tuple[ModuleType, ...]] = (order_executor, order_lookup)
+# Who waits for a price has not begun an order.
+_OTHER_PATHS: Final = frozenset({"price_feed"})
+
+
+def _modules() -> tuple[ModuleType, ...]:
+    """Return the modules of the order path: all of trading's own."""
+    names = [m.name for m in pkgutil.iter_modules(trading.__path__) if not m.ispkg]
+    return tuple(
+        importlib.import_module(f"bagbot.trading.{name}")
+        for name in sorted(names)
+        if name not in _OTHER_PATHS
+    )
+
+
+MODULES: Final = _modules()
 
 # Points that no run can reach, and why; one that is reached after all fails the run as well.
 UNREACHABLE: Final = {

@@ -439,6 +439,8 @@ class World:
                 await self._work(engine)
                 if self.is_done:
                     self.oracle.settled(engine.state)
+                    refusals = self.host.refusals
+                    self.oracle.require(not refusals, "S14", "the exchange's limits were exceeded")
         except (BagbotError, TimeoutError) as error:
             # It did not come up; whoever runs it starts it again.
             self.oracle.note("failed", type(error).__name__)
