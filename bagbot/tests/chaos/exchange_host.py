@@ -319,6 +319,9 @@ class ExchangeHost:
         order = self.orders.get(row["orderId"])
         if order is None or row["status"] != "CANCELED" or not order.cancel_id:
             return row
+        # One of the two must tell: the history, or the direct query by our own id.
+        if self.agenda.now_ns < self._blind_until_ns.get(order.order_id, 0):
+            return row
         if not self.faults.strikes("cancel renames"):
             return row
         return {**row, "clientOrderId": order.cancel_id}
