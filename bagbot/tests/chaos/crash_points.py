@@ -49,6 +49,8 @@ NEEDS: Final = {
     "order_executor._learn_told #1": ("another order told",),
     "order_executor.__aexit__ #1": ("orderly restart",),
 }
+# What is only waited for when two cancels of one order are under way at a time.
+_IMPATIENCE: Final = "order_executor._look_up #1"
 # Functions that neither submit, cancel nor recover.
 _NOT_ON_THE_PATH: Final = frozenset({"until_settled"})
 
@@ -122,13 +124,18 @@ def needed(triggers: list[Trigger]) -> list[str]:
     return [name for point in points for name in NEEDS.get(point.name, ())]
 
 
+def wants_impatience(triggers: list[Trigger]) -> bool:
+    """Return whether the planned crashes need callers that cancel several times at once."""
+    return any(t.point is not None and t.point.name == _IMPATIENCE for t in triggers)
+
+
 def draw_triggers(rng: random.Random, seed: int) -> list[Trigger]:
     """Return the crashes planned for a seed; every point gets its turn as the seeds go by."""
     triggers: list[Trigger] = []
     for number in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
         if rng.random() < 0.6:
             point = POINTS.expected[(seed + number * 31) % len(POINTS.expected)]
-            count = 1 if point.name in NEEDS else rng.choice((1, 1, 1, 2, 3, 8))
+            count = 1 if point.name in (*NEEDS, _IMPATIENCE) else rng.choice((1, 1, 1, 2, 3, 8))
             triggers.append(Trigger(point=point, count=count))
         elif number and rng.random() < 0.6:
             # Soon after the last one: while it recovers.

@@ -29,7 +29,13 @@ from bagbot.domain.order import (
     TimeInForce,
     intent_id,
 )
-from bagbot.tests.chaos.crash_points import CrashWatch, Trigger, draw_triggers, needed
+from bagbot.tests.chaos.crash_points import (
+    CrashWatch,
+    Trigger,
+    draw_triggers,
+    needed,
+    wants_impatience,
+)
 from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
 from bagbot.tests.chaos.exchange_host import (
     API_KEY,
@@ -196,6 +202,7 @@ class World:
         if triggers is None:
             triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
         self.faults.others.update(needed(triggers))
+        self.is_impatient = wants_impatience(triggers)
         self.watch = CrashWatch(triggers)
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
@@ -222,7 +229,7 @@ class World:
         wish = Wish(f"wish-{number}", min(at_s, SCRIPT_S), self._request())
         if rng.random() < 0.06:
             wish.request, wish.message = None, "nothing to do"
-        if rng.random() < 0.4:
+        if rng.random() < 0.4 or self.is_impatient:
             wish.cancel_after_s = rng.choice((0.0, 0.05, 1.0, 10.0))
         wish.repeats = rng.choice((0, 0, 0, 1, 2))
         return wish
@@ -537,10 +544,8 @@ class World:
             await engine.cancel(order_id)
 
     async def _cancel_impatiently(self, engine: OrderExecutor, order_id: str) -> None:
-        calls = [self._cancel(engine, order_id)]
-        if self.rng.random() < 0.3:
-            calls.append(self._cancel(engine, order_id))
-        await asyncio.gather(*calls)
+        count = 4 if self.is_impatient else self.rng.choice((1, 1, 2))
+        await asyncio.gather(*(self._cancel(engine, order_id) for _ in range(count)))
 
     async def _switch(self, engine: OrderExecutor) -> None:
         assert self.kill_on_s is not None
