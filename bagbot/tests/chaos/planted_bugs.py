@@ -4,7 +4,6 @@ Each is a small change of the kind people make. plant.py plants them and counts.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import ROUND_UP, Decimal
@@ -31,7 +30,7 @@ from bagbot.domain.instrument import Instrument
 from bagbot.domain.ledger import Ledger
 from bagbot.domain.order import Order, OrderStatus, client_order_id
 from bagbot.storage.journal import Record
-from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
+from bagbot.tests.chaos.crashable_journal import CrashableJournal
 from bagbot.tests.chaos.world import WatchedJournal
 from bagbot.trading import reconciler
 from bagbot.trading.account_state import AccountState
@@ -58,7 +57,7 @@ def planted(name: str) -> Callable[[Plant], Plant]:
     return add
 
 
-def _change(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+def change(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     """Replace a method or function by what `make` makes of it."""
     setattr(owner, name, make(getattr(owner, name)))
 
@@ -77,7 +76,7 @@ def _() -> None:
 
         return again
 
-    _change(OrderExecutor, "_send", make)
+    change(OrderExecutor, "_send", make)
 
 
 @planted("blind retry with a new id")
@@ -92,7 +91,7 @@ def _() -> None:
 
         return again
 
-    _change(OrderExecutor, "_send", make)
+    change(OrderExecutor, "_send", make)
 
 
 def _second_attempts(*, number_in_id: int, waits_for_proof: bool) -> None:
@@ -126,7 +125,7 @@ def _second_attempts(*, number_in_id: int, waits_for_proof: bool) -> None:
 
         return and_send
 
-    _change(OrderExecutor, "_learn", make)
+    change(OrderExecutor, "_learn", make)
 
 
 @planted("id without the attempt")
@@ -169,7 +168,7 @@ def _delayed(kinds: frozenset[str]) -> None:
 
         return later
 
-    _change(WatchedJournal, "append", make)
+    change(WatchedJournal, "append", make)
 
 
 @planted("INTENT after the send")
@@ -193,7 +192,7 @@ def _() -> None:
 
         return at_once
 
-    _change(CrashableJournal, "append", make)
+    change(CrashableJournal, "append", make)
 
 
 @planted("told before it is durable")
@@ -207,7 +206,7 @@ def _() -> None:
 
         return told_first
 
-    _change(OrderExecutor, "_carry_out", make)
+    change(OrderExecutor, "_carry_out", make)
 
 
 @planted("stamped anew at sending")
@@ -219,7 +218,7 @@ def _() -> None:
 
         return anew
 
-    _change(BinanceConnector, "_order_fields", make)
+    change(BinanceConnector, "_order_fields", make)
 
 
 @planted("another recvWindow than recorded")
@@ -230,7 +229,7 @@ def _() -> None:
 
         return wider
 
-    _change(BinanceConnector, "_order_fields", make)
+    change(BinanceConnector, "_order_fields", make)
 
 
 @planted("an id of the connector's own")
@@ -242,7 +241,7 @@ def _() -> None:
 
         return own
 
-    _change(BinanceConnector, "_order_fields", make)
+    change(BinanceConnector, "_order_fields", make)
 
 
 @planted("time in force forgotten")
@@ -254,7 +253,7 @@ def _() -> None:
 
         return plain
 
-    _change(BinanceConnector, "_order_fields", make)
+    change(BinanceConnector, "_order_fields", make)
 
 
 @planted("float rounding of an amount")
@@ -286,7 +285,7 @@ def _as(kind: type[Exception], fits: Callable[[Failure], bool]) -> None:
 
         return wrongly
 
-    _change(binance_connector, "classify", make)
+    change(binance_connector, "classify", make)
 
 
 @planted("-1007 taken as a reject")
@@ -349,7 +348,7 @@ def _() -> None:
 
         return wrongly
 
-    _change(OrderExecutor, "_send", make)
+    change(OrderExecutor, "_send", make)
 
 
 @planted("unreadable answer taken as a reject")
@@ -373,7 +372,7 @@ def _() -> None:
 
         return wrongly
 
-    _change(OrderExecutor, "_send", make)
+    change(OrderExecutor, "_send", make)
 
 
 @planted("Retry-After ignored")
@@ -397,7 +396,7 @@ def _() -> None:
 
         return wrongly
 
-    _change(OrderExecutor, "_look_up", make)
+    change(OrderExecutor, "_look_up", make)
 
 
 # ----------------------------------------------------------- proof of absence
@@ -416,7 +415,7 @@ def _() -> None:
     def make(is_past: Any) -> Any:
         return lambda order, now_ms, margin_ms: is_past(order, now_ms, 0)
 
-    _change(reconciler, "is_past_fence", make)
+    change(reconciler, "is_past_fence", make)
 
 
 @planted("no fence")
@@ -444,7 +443,7 @@ def _() -> None:
 
         return first_page
 
-    _change(BinanceConnector, "fetch_orders", make)
+    change(BinanceConnector, "fetch_orders", make)
 
 
 @planted("page boundary of the orders off by one")
@@ -457,7 +456,7 @@ def _() -> None:
 
         return skipping
 
-    _change(BinanceConnector, "fetch_orders", make)
+    change(BinanceConnector, "fetch_orders", make)
 
 
 @planted("trades not paged")
@@ -468,7 +467,7 @@ def _() -> None:
 
         return first_page
 
-    _change(BinanceConnector, "fetch_my_trades", make)
+    change(BinanceConnector, "fetch_my_trades", make)
 
 
 @planted("page boundary of the trades off by one")
@@ -481,7 +480,7 @@ def _() -> None:
 
         return skipping
 
-    _change(BinanceConnector, "fetch_my_trades", make)
+    change(BinanceConnector, "fetch_my_trades", make)
 
 
 # ------------------------------------------------------------------- learning
@@ -501,7 +500,7 @@ def _() -> None:
 
         return forgetful
 
-    _change(AccountState, "_fold", make)
+    change(AccountState, "_fold", make)
 
 
 @planted("c and C swapped")
@@ -512,7 +511,7 @@ def _() -> None:
 
         return swapped
 
-    _change(binance_messages, "_order_from_report", make)
+    change(binance_messages, "_order_from_report", make)
 
 
 @planted("a cancel ends an order before its fills are known")
@@ -542,7 +541,7 @@ def _ignore_fills_of(statuses: set[OrderStatus]) -> None:
 
         return deaf
 
-    _change(AccountState, "learn", make)
+    change(AccountState, "learn", make)
 
 
 @planted("partial fills not summed")
@@ -561,7 +560,7 @@ def _() -> None:
 
         return whole
 
-    _change(binance_messages, "_streamed_fill", make)
+    change(binance_messages, "_streamed_fill", make)
 
 
 @planted("the order's price taken for the trade's")
@@ -572,7 +571,7 @@ def _() -> None:
 
         return limit
 
-    _change(binance_messages, "_streamed_fill", make)
+    change(binance_messages, "_streamed_fill", make)
 
 
 @planted("fees forgotten in the position")
@@ -583,7 +582,7 @@ def _() -> None:
 
         return without
 
-    _change(Ledger, "book", make)
+    change(Ledger, "book", make)
 
 
 @planted("expired taken as cancelled")
@@ -603,7 +602,7 @@ def _() -> None:
 
         return eager
 
-    _change(OrderExecutor, "_learn", make)
+    change(OrderExecutor, "_learn", make)
 
 
 @planted("stream events during the snapshot lost, and no audit")
@@ -616,7 +615,7 @@ def _() -> None:
 
         return deaf
 
-    _change(OrderExecutor, "_reconcile", reconcile)
+    change(OrderExecutor, "_reconcile", reconcile)
     _no_audit()
 
 
@@ -634,7 +633,7 @@ def _no_audit() -> None:
 
         return trusting
 
-    _change(OrderExecutor, "_is_due", make)
+    change(OrderExecutor, "_is_due", make)
 
 
 @planted("an unknown order is dropped")
@@ -648,194 +647,4 @@ def _() -> None:
 
         return careless
 
-    _change(AccountState, "learn", make)
-
-
-# ------------------------------------------------------------------- the gate
-
-
-@planted("reservation released on UNKNOWN")
-def _() -> None:
-    def make(pending: Any) -> Any:
-        def hopeful(self: Any, symbol: str, *, without: str | None = None) -> Any:
-            known = self.live
-            self.live = {i: None for i in known if self.orders[i].status is not OrderStatus.UNKNOWN}
-            try:
-                return pending(self, symbol, without=without)
-            finally:
-                self.live = known
-
-        return hopeful
-
-    _change(AccountState, "pending", make)
-
-
-@planted("orders in flight not counted")
-def _() -> None:
-    AccountState.pending = lambda self, symbol, without=None: (  # type: ignore[method-assign,misc,assignment]
-        Decimal(0),
-        Decimal(0),
-    )
-
-
-@planted("buys and sells confused in the reservation")
-def _() -> None:
-    def make(pending: Any) -> Any:
-        def confused(self: Any, symbol: str, *, without: str | None = None) -> Any:
-            buys, sells = pending(self, symbol, without=without)
-            return sells, buys
-
-        return confused
-
-    _change(AccountState, "pending", make)
-
-
-@planted("kill switch forgotten after a restart")
-def _() -> None:
-    _forget("KILL_SWITCH")
-
-
-@planted("kill switch only in memory")
-def _() -> None:
-    async def unwritten(self: Any, reason: str | None, *, by: str) -> None:
-        self.state.set_kill_switch(reason)
-
-    OrderExecutor.set_kill_switch = unwritten  # type: ignore[method-assign]
-
-
-@planted("kill switch not asked again at sending")
-def _() -> None:
-    OrderExecutor._stopped_meanwhile = lambda self, order_id: None  # type: ignore[method-assign]
-
-
-@planted("decision without an order forgotten after a restart")
-def _() -> None:
-    _forget("DECISION")
-
-
-def _forget(kind: str) -> None:
-    def make(fold: Any) -> Any:
-        def forgetful(self: Any, record: Record) -> None:
-            if record.kind != kind:
-                fold(self, record)
-
-        return forgetful
-
-    _change(AccountState, "_fold", make)
-
-
-@planted("idempotency key forgotten after a restart")
-def _() -> None:
-    def make(replay: Any) -> Any:
-        def forgetful(self: Any, records: Any) -> Any:
-            interrupted = replay(self, records)
-            self.known.clear()
-            return interrupted
-
-        return forgetful
-
-    _change(AccountState, "replay", make)
-
-
-@planted("idempotency key forgotten while it is being written")
-def _() -> None:
-    def make(remember: Any) -> Any:
-        def late(self: Any, identity: str, known: Any) -> None:
-            if known.durable is None:
-                remember(self, identity, known)
-            else:
-                loop = asyncio.get_running_loop()
-                loop.call_later(0.01, remember, self, identity, known)
-
-        return late
-
-    _change(AccountState, "remember", make)
-
-
-# ---------------------------------------------------------- crashes and disks
-
-
-@planted("an interrupted order is taken as rejected")
-def _() -> None:
-    def wrongly(self: Any, order_id: str) -> Any:
-        attempt = self.state.orders[order_id].attempt
-        return Rejected(time_ns=self._clock.time_ns(), reason="interrupted", attempt=attempt)
-
-    OrderExecutor._interrupted = wrongly  # type: ignore[method-assign]
-
-
-@planted("an interrupted order is sent again")
-def _() -> None:
-    def make(learn: Any) -> Any:
-        async def again(self: Any, order_id: str, events: Any) -> None:
-            await learn(self, order_id, events)
-            if not any(isinstance(e, OutcomeUnknown) and "interrupted" in e.reason for e in events):
-                return
-            order = self.state.orders[order_id]
-            send, request = order.sends[order.attempt], order.intent.request
-            anew = replace(
-                request,
-                client_order_id=send.client_order_id,
-                params={"timestamp": send.timestamp_ms, "recvWindow": send.recv_window_ms},
-            )
-            await self._send(anew, self._prepared(anew))
-
-        return again
-
-    _change(OrderExecutor, "_learn", make)
-
-
-@planted("second writer allowed")
-def _() -> None:
-    def make(begin: Any) -> Any:
-        def barge(self: Any, disk: JournalDisk, **rest: Any) -> None:
-            disk.is_held = False
-            begin(self, disk, **rest)
-
-        return barge
-
-    _change(CrashableJournal, "__init__", make)
-
-
-@planted("a torn record is read as a whole one")
-def _() -> None:
-    def make(frames: Any) -> Any:
-        def lenient(self: JournalDisk) -> Any:
-            end = 0
-            with contextlib.suppress(Exception):
-                for end, rows in frames(self):
-                    yield end, rows
-            if end < len(self.data):
-                # Something is there, so it must be an order's record: take the last as read.
-                rows_before = [row for _, rows in frames(self) for row in rows]
-                if rows_before:
-                    yield len(self.data), rows_before[-1:]
-
-        return lenient
-
-    _change(JournalDisk, "frames", make)
-
-
-@planted("a failed write is taken as done")
-def _() -> None:
-    def make(flushed: Any) -> Any:
-        def hides(self: Any) -> None:
-            self._failure = None
-            flushed(self)
-
-        return hides
-
-    _change(WatchedJournal, "_flushed", make)
-
-
-@planted("an end is not written down")
-def _() -> None:
-    def make(append: Any) -> Any:
-        async def unless_end(self: Any, records: Sequence[Record]) -> None:
-            kept = [r for r in records if r.kind not in ("CANCELLED", "EXPIRED")]
-            if kept:
-                await append(self, kept)
-
-        return unless_end
-
-    _change(OrderExecutor, "_append", make)
+    change(AccountState, "learn", make)
