@@ -78,8 +78,8 @@ SCRIPT_S: Final = 60.0
 HEAL_S: Final = 90.0
 LIVES_MAX: Final = 40
 SETTLE_S: Final = 900.0
-# Longer than the audit's interval, and than the longest wait that an exchange asked for.
-NOTICE_S: Final = 45.0
+# Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
+NOTICE_S: Final = 75.0
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
     binance_connector,
     binance_stream,
