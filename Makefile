@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run demo test served check lint types layers bench lock wheel clean
+.PHONY: run demo test served chaos planted-bugs check lint types layers bench lock wheel clean
 
 run: $(INSTALLED)
 	@$(BIN)/bagbot run
@@ -18,6 +18,14 @@ test: $(INSTALLED)
 # Write the table of what the paper exchange serves, from what third-party clients make it do.
 served: $(INSTALLED)
 	BAGBOT_WRITE_SERVED=1 $(BIN)/python -m pytest bagbot/tests/simulator/test_*_peer.py bagbot/tests/simulator/test_served.py
+
+# The order path crashed everywhere, in pretended time (docs/RELIABILITY.md); SEED=n replays one.
+SEEDS ?= 1000
+chaos: $(INSTALLED)
+	@$(BIN)/python -m bagbot.tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(TABLE),--table))
+
+planted-bugs: $(INSTALLED)
+	@$(BIN)/python -m bagbot.tests.chaos.plant
 
 check: lint types layers test wheel
 

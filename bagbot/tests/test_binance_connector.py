@@ -350,6 +350,17 @@ async def test_orders_and_trades_since(connector: BinanceConnector):
     assert rest == trades[1:]
 
 
+async def test_all_trades_of_an_order_that_fill_more_than_a_page(
+    connector: BinanceConnector, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bagbot.trading.connectors.binance_connector._PAGE", 2)
+    # Deep enough into the book for five of its levels.
+    order = await connector.create_order({**MARKET, "amount": "3.5"})
+    trades = await connector.fetch_my_trades(SYMBOL, order_id=order.id)
+    assert len(order.fills) == 5
+    assert [t.fill.trade_id for t in trades] == [f.trade_id for f in order.fills]
+
+
 async def test_tickers_of_several_markets_with_one_request(
     connector: BinanceConnector, simulator: SimulatorServer
 ):

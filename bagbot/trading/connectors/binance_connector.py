@@ -412,6 +412,8 @@ class BinanceConnector(CcxtConnector):
             exchange = self._exchange
             ask = exchange.fapiprivate_get_order if self.futures else exchange.private_get_order
             order = self._told(await ask(fields), client_order_id)
+            if order_id is not None and order.id != order_id:
+                raise ExchangeUnavailableError(f"{what}: the answer is about order {order.id}")
         self._remember(order)
         return order
 
@@ -480,6 +482,9 @@ class BinanceConnector(CcxtConnector):
             page["fromId"] = from_trade_id
         with self._call(f"fetch the trades of {symbol}", is_write=False):
             rows = newest = await ask(page)
+            if len(newest) == _PAGE and order_id is not None and from_trade_id is None:
+                # Asked without a first id Binance shows the newest: there may be older ones.
+                rows = newest = await ask({**page, "fromId": 0})
             while len(newest) == _PAGE and (order_id is not None or from_trade_id is not None):
                 newest = await ask({**page, "fromId": int(rows[-1]["id"]) + 1})
                 rows = rows + newest

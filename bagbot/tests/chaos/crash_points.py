@@ -1,0 +1,234 @@
+"""Where a crash can fall: each await of the order path, and each kind of record of the journal.
+
+The points are read from the source, so that a new await is a new point without anybody saying so.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import random
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import Any, Final, TypeGuard
+
+from bagbot import trading
+from bagbot.tests.chaos.virtual_loop import Crash, Watch
+from bagbot.trading import journal_records
+
+# Who waits for a price has not begun an order.
+_OTHER_PATHS: Final = frozenset({"price_feed"})
+
+
+def _modules() -> tuple[ModuleType, ...]:
+    """Return the modules of the order path: all of trading's own."""
+    names = [m.name for m in pkgutil.iter_modules(trading.__path__) if not m.ispkg]
+    return tuple(
+        importlib.import_module(f"bagbot.trading.{name}")
+        for name in sorted(names)
+        if name not in _OTHER_PATHS
+    )
+
+
+MODULES: Final = _modules()
+
+# Points that no run can reach, and why; one that is reached after all fails the run as well.
+UNREACHABLE: Final = {
+    "record WITHDRAWN": "INTENT and SEND are one write, so no crash comes in between",
+    "order_executor.__aenter__ #3": "a task group is entered without waiting",
+    "order_executor.__aenter__ #6": "a task group without tasks is left without waiting",
+    "order_executor._learn_trades #3": "only for an exchange that lists no trades",
+    "order_executor.cancel #5": "only for a connector whose cancel answers with nothing",
+}
+# What must go wrong for a point to come into reach.
+NEEDS: Final = {
+    "record DISPUTE": ("event contradicts", "another order told"),
+    "order_executor._dispute #1": ("event contradicts", "another order told"),
+    "order_executor._learn #1": ("event contradicts",),
+    "order_executor._learn_told #1": ("another order told",),
+    "order_executor.__aexit__ #1": ("orderly restart",),
+}
+# What is only waited for when two cancels of one order are under way at a time.
+_IMPATIENCE: Final = "order_executor._look_up #1"
+# Functions that neither submit, cancel nor recover.
+_NOT_ON_THE_PATH: Final = frozenset({"until_settled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place, before or after the wait there."""
+
+    name: str
+    side: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.side}"
+
+
+def _is_timeout(item: ast.withitem) -> bool:
+    # Entering `asyncio.timeout` never waits.
+    return "asyncio.timeout" in ast.unparse(item.context_expr)
+
+
+def _awaits(module: ModuleType) -> Iterator[tuple[str, int, str]]:
+    """Yield function, line and name of every await of a module."""
+    tree = ast.parse(inspect.getsource(module))
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.AsyncFunctionDef) or function.name in _NOT_ON_THE_PATH:
+            continue
+        short = module.__name__.rpartition(".")[2]
+        lines = sorted({node.lineno for node in ast.walk(function) if _is_point(node)})
+        for number, line in enumerate(lines, 1):
+            yield function.name, line, f"{short}.{function.name} #{number}"
+
+
+def _is_point(node: ast.AST) -> TypeGuard[ast.Await | ast.AsyncFor | ast.AsyncWith]:
+    if isinstance(node, ast.AsyncWith):
+        return not any(map(_is_timeout, node.items))
+    return isinstance(node, ast.Await | ast.AsyncFor)
+
+
+class CrashPoints:
+    """All points there are."""
+
+    def __init__(self) -> None:
+        self.at: dict[tuple[str, str, int], str] = {}
+        for module in MODULES:
+            for function, line, name in _awaits(module):
+                self.at[module.__file__ or "", function, line] = name
+        kinds = journal_records._KIND_OF.values()
+        self.names = [
+            *sorted(set(self.at.values())),
+            *(f"record {kind}" for kind in sorted(kinds)),
+        ]
+        self.all = [Point(name, side) for name in self.names for side in ("before", "after")]
+        self.expected = [p for p in self.all if p.name not in UNREACHABLE]
+
+
+POINTS: Final = CrashPoints()
+
+
+@dataclass(slots=True)
+class Trigger:
+    """When to crash: after so many steps, or at the n-th passing of a point."""
+
+    steps: int = 0
+    point: Point | None = None
+    count: int = 1
+
+
+def needed(triggers: list[Trigger]) -> list[str]:
+    """Return the fault classes without which the planned crashes would come to nothing."""
+    points = [trigger.point for trigger in triggers if trigger.point is not None]
+    return [name for point in points for name in NEEDS.get(point.name, ())]
+
+
+def wants_impatience(triggers: list[Trigger]) -> bool:
+    """Return whether the planned crashes need callers that cancel several times at once."""
+    return any(t.point is not None and t.point.name == _IMPATIENCE for t in triggers)
+
+
+def draw_triggers(rng: random.Random, seed: int) -> list[Trigger]:
+    """Return the crashes planned for a seed; every point gets its turn as the seeds go by."""
+    triggers: list[Trigger] = []
+    for number in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
+        if rng.random() < 0.6:
+            point = POINTS.expected[(seed + number * 31) % len(POINTS.expected)]
+            count = 1 if point.name in (*NEEDS, _IMPATIENCE) else rng.choice((1, 1, 1, 2, 3, 8))
+            triggers.append(Trigger(point=point, count=count))
+        elif number and rng.random() < 0.6:
+            # Soon after the last one: while it recovers.
+            triggers.append(Trigger(steps=rng.randint(1, 60)))
+        else:
+            triggers.append(Trigger(steps=int(1 + 900 * rng.random() ** 2)))
+    return triggers
+
+
+class CrashWatch(Watch):
+    """Follows every step of the engine, and crashes it where it is planned."""
+
+    def __init__(self, triggers: list[Trigger]) -> None:
+        self._triggers = triggers
+        self._cache: dict[tuple[CodeType, int], str | None] = {}
+        self._queued: dict[str, None] = {}
+        self.hit: dict[str, int] = {}
+        self.steps = 0
+        self.is_armed = True
+
+    def resumes(self, task: Coroutine[Any, Any, Any]) -> None:
+        self.steps += 1
+        self._step(task, "after")
+
+    def suspended(self, task: Coroutine[Any, Any, Any]) -> None:
+        if self._queued:
+            queued, self._queued = self._queued, {}
+            self._passed([f"record {kind}" for kind in queued], "before")
+        self._step(task, "before")
+
+    def queued(self, kinds: list[str]) -> None:
+        """Records have been put in line; a crash comes at the end of the step that did it."""
+        self._queued.update(dict.fromkeys(kinds))
+
+    def flushed(self, kinds: list[str]) -> None:
+        """Records have become durable, and nobody knows yet."""
+        self._passed([f"record {kind}" for kind in kinds], "after")
+
+    def new_life(self) -> None:
+        """Start to count anew."""
+        self.steps = 0
+        self._queued = {}
+
+    def _step(self, task: Coroutine[Any, Any, Any], side: str) -> None:
+        if not self._triggers or not self.is_armed:
+            return
+        trigger = self._triggers[0]
+        if trigger.point is None:
+            if self.steps >= trigger.steps:
+                self._crash(self._names(task), side)
+        elif trigger.point.side == side and not trigger.point.name.startswith("record "):
+            names = self._names(task)
+            if trigger.point.name in names:
+                self._count(trigger, names, side)
+
+    def _passed(self, names: list[str], side: str) -> None:
+        if self._triggers and self.is_armed and names:
+            trigger = self._triggers[0]
+            if trigger.point is not None and trigger.point.side == side:
+                if trigger.point.name in names:
+                    self._count(trigger, names, side)
+            elif trigger.point is None and self.steps >= trigger.steps:
+                self._crash(names, side)
+
+    def _count(self, trigger: Trigger, names: list[str], side: str) -> None:
+        trigger.count -= 1
+        if trigger.count <= 0:
+            self._crash(names, side)
+
+    def _crash(self, names: list[str], side: str) -> None:
+        self._triggers.pop(0)
+        for name in names:
+            key = f"{name} {side}"
+            self.hit[key] = self.hit.get(key, 0) + 1
+        raise Crash(f"{side} {', '.join(names) or 'a step elsewhere'}")
+
+    def _names(self, task: Coroutine[Any, Any, Any]) -> list[str]:
+        """Return the points at which a task stands, the outermost first."""
+        names = []
+        inner: Any = task
+        while inner is not None:
+            frame = getattr(inner, "cr_frame", None)
+            if frame is None:
+                break
+            name = self._name(frame)
+            if name is not None:
+                names.append(name)
+            inner = inner.cr_await
+        return names
+
+    def _name(self, frame: Any) -> str | None:
+        key = frame.f_code, frame.f_lasti
+        if key not in self._cache:
+            code = frame.f_code
+            self._cache[key] = POINTS.at.get((code.co_filename, code.co_name, frame.f_lineno))
+        return self._cache[key]

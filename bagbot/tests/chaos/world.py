@@ -1,0 +1,661 @@
+"""One seed: a world with one engine that dies and comes back, callers, an owner, and a market.
+
+`run_seed` is the whole simulation. The engine is the real one, from `OrderExecutor` down to the
+bytes of CCXT's requests; only time, the network, the disk and the owner's hands are pretended.
+"""
+
+import asyncio
+import random
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import ModuleType
+from typing import Any, Final
+
+import structlog
+
+from bagbot.domain.errors import BagbotError, JournalError
+from bagbot.domain.instrument import Side
+from bagbot.domain.order import (
+    Order,
+    OrderIntent,
+    OrderRequest,
+    OrderType,
+    TimeInForce,
+    intent_id,
+)
+from bagbot.tests.chaos.crash_points import (
+    CrashWatch,
+    Trigger,
+    draw_triggers,
+    needed,
+    wants_impatience,
+)
+from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
+from bagbot.tests.chaos.exchange_host import (
+    API_KEY,
+    API_SECRET,
+    ONE,
+    START_NS,
+    SYMBOL,
+    ClientSocket,
+    ExchangeHost,
+    InProcessSession,
+)
+from bagbot.tests.chaos.faults import Faults
+from bagbot.tests.chaos.oracle import Oracle, Violation
+from bagbot.tests.chaos.virtual_loop import (
+    NS,
+    Agenda,
+    Crash,
+    StandstillError,
+    VirtualClock,
+    VirtualLoop,
+    VirtualTime,
+)
+from bagbot.trading import order_executor
+from bagbot.trading.connectors import (
+    binance_connector,
+    binance_stream,
+    ccxt_connector,
+    guarded_exchange,
+    server_clock,
+)
+from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.submission import ExecutorSettings, NotReadyError, Submission, View
+
+OURS: Final = "BTC/USDT"
+ORDERS: Final = 28
+PAGE: Final = 4
+EVENTS_WAITING: Final = 2
+SCRIPT_S: Final = 60.0
+HEAL_S: Final = 90.0
+LIVES_MAX: Final = 40
+SETTLE_S: Final = 900.0
+# Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
+NOTICE_S: Final = 75.0
+_ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
+    binance_connector,
+    binance_stream,
+    guarded_exchange,
+    server_clock,
+)
+
+
+def prepare_process() -> None:
+    """Make this process fit to simulate: no log, small pages, so that there are several."""
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    binance_connector._PAGE = PAGE  # type: ignore[misc]
+    order_executor.EVENTS_WAITING_MAX = EVENTS_WAITING  # type: ignore[misc]
+    ccxt_connector.guarded_exchange = _same_exchange
+
+
+_made: dict[str, Any] = {}
+
+
+def _same_exchange(exchange_id: str, config: Mapping[str, Any]) -> Any:
+    """Return CCXT's object, made only once (it takes 3 ms), as if it were new."""
+    if exchange_id not in _made:
+        _made[exchange_id] = guarded_exchange.guarded_exchange(exchange_id, config)
+    exchange = _made[exchange_id]
+    exchange.gate = guarded_exchange.RateGate()
+    exchange.budget = guarded_exchange.RequestBudget(exchange.rateLimit / 1000)
+    exchange.asyncio_loop = None
+    exchange.closed_by_user = False
+    return exchange
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one seed."""
+
+    seed: int
+    trace: str = ""
+    violation: str = ""
+    orders: int = 0
+    lives: int = 0
+    events: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    points: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    venue_refusals: int = 0
+
+
+class OneLife:
+    """One life of the engine, between two starts."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_dead = False
+        self.sockets: list[ClientSocket] = []
+
+
+class WatchedJournal(CrashableJournal):
+    """The crashable journal, with the judge and the crasher looking on."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        super().__init__(world.disk, flush_s=lambda: world.rng.choice((0.0002, 0.001, 0.02)))
+
+    def append(self, records: Any) -> "asyncio.Future[None]":
+        done = super().append(records)
+        if not self._is_dead and self._failure is None:
+            self._world.oracle.records_queued(records)
+            self._world.watch.queued([record.kind for record in records])
+        return done
+
+    def _flushed(self) -> None:
+        super()._flushed()
+        kinds = self._world.oracle.sync()
+        if kinds:
+            self._world.oracle.note("flushed", len(kinds))
+            self._world.watch.flushed(kinds)
+
+
+@dataclass(slots=True)
+class Wish:
+    """What a caller wants, and what it was told; it asks again until it is told."""
+
+    identity: str
+    at_s: float
+    request: OrderRequest | None
+    message: str = ""
+    is_told: bool = False
+    cancel_after_s: float | None = None
+    repeats: int = 0
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, triggers: list[Trigger] | None = None) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        rng = self.rng
+        self.agenda = Agenda()
+        self.faults = Faults(random.Random(rng.getrandbits(64)))
+        limit = Decimal(rng.choice((2_000, 6_000, 20_000)))
+        self.limits = RiskLimits(
+            order_value_max=Decimal(2_500),
+            position_value_max=limit,
+            price_collar_ratio=Decimal("0.02"),
+            symbols=frozenset({OURS}),
+        )
+        self.oracle = Oracle(limit, lambda: self.agenda.now_ns)
+        balances = {
+            "BTC": rng.choice((ONE // 20, ONE)),
+            "USDT": rng.choice((3_000, 100_000)) * ONE,
+        }
+        self.host = ExchangeHost(
+            self.agenda, random.Random(rng.getrandbits(64)), self.faults, self.oracle, balances
+        )
+        self.disk = JournalDisk()
+        self.oracle.host, self.oracle.disk = self.host, self.disk
+        if triggers is None:
+            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
+        self.faults.others.update(needed(triggers))
+        self.is_impatient = wants_impatience(triggers)
+        self.watch = CrashWatch(triggers)
+        self.clock = VirtualClock(self.agenda, START_NS)
+        self.orders_by_stream = rng.random() < 0.3
+        self.switch = "off"
+        self.is_done = False
+        self.stops_at_ns: int | None = None
+        self.lives = 0
+        self.engine: OrderExecutor | None = None
+        self._exchange: Any = None
+        self._stop: asyncio.Event | None = None
+        self.wishes = [self._wish(number) for number in range(ORDERS)]
+        self.oracle.wished = {
+            intent_id("main", wish.identity): wish.request for wish in self.wishes
+        }
+        self._heal_ns = int(HEAL_S * NS)
+        self._plan_world()
+
+    # What is going to happen.
+
+    def _wish(self, number: int) -> Wish:
+        rng = self.rng
+        # In bursts, so that many are under way at a time.
+        at_s = rng.choice((0.0, 5.0, 5.0, 20.0, 40.0)) + rng.random() * rng.choice((0.05, 3, 20))
+        wish = Wish(f"wish-{number}", min(at_s, SCRIPT_S), self._request())
+        if rng.random() < 0.06:
+            wish.request, wish.message = None, "nothing to do"
+        if rng.random() < 0.4 or self.is_impatient:
+            wish.cancel_after_s = rng.choice((0.0, 0.05, 1.0, 10.0))
+        wish.repeats = rng.choice((0, 0, 0, 1, 2))
+        return wish
+
+    def _request(self) -> OrderRequest:
+        rng = self.rng
+        side = rng.choice((Side.BUY, Side.SELL))
+        # Sometimes with more digits than the exchange takes: it is for the engine to round.
+        amount = Decimal(rng.randint(10, 2_000)).scaleb(-5)
+        if rng.random() < 0.2:
+            amount += Decimal(rng.randint(1, 999)).scaleb(-8)
+        kind = rng.random()
+        if kind < 0.25:
+            return OrderRequest(symbol=OURS, side=side, type=OrderType.MARKET, amount=amount)
+        # Better than the market is for others to take; worse takes at once.
+        away = Decimal(rng.choice((-30_000, -3_000, -300, -10, 0, 1, 10, 300, 20_000))).scaleb(-2)
+        price = Decimal(90_000) + (away if side is Side.BUY else -away)
+        if rng.random() < 0.1:
+            price += Decimal("0.005")
+        time_in_force = rng.choice(
+            (
+                None,
+                TimeInForce.GTC,
+                TimeInForce.GTC,
+                TimeInForce.IOC,
+                TimeInForce.FOK,
+                TimeInForce.PO,
+            )
+        )
+        return OrderRequest(
+            symbol=OURS,
+            side=side,
+            type=OrderType.LIMIT,
+            amount=amount,
+            price=price,
+            time_in_force=time_in_force,
+        )
+
+    def _plan_world(self) -> None:
+        rng, agenda, host = self.rng, self.agenda, self.host
+        for _ in range(rng.randint(5, 25)):
+            ticks = rng.choice((-2_000, -300, -30, 30, 300, 2_000))
+            agenda.at(self._moment(), lambda ticks=ticks: host.move(ticks))  # type: ignore[misc]
+        for _ in range(rng.randint(0, 15)):
+            is_buy, quantity = rng.random() < 0.5, rng.randint(10, 3_000) * 1_000
+            agenda.at(
+                self._moment(),
+                lambda b=is_buy, q=quantity: host.someone_trades(is_buy=b, quantity=q),  # type: ignore[misc]
+            )
+        plans: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("key revoked", lambda: host.revoke_key(rng.uniform(1, 20))),
+            ("venue clock step", self._step_venue_clock),
+            ("own clock step", self._step_own_clock),
+            ("loop stall", self._stall),
+            ("disk full", lambda: self.disk.fail_at(self.disk.writes + 1)),
+            ("disk error", lambda: self.disk.fail_at(self.disk.writes + 1, 5)),
+            ("second engine", self._start_second),
+            ("orderly restart", self._ask_to_stop),
+            ("foreign order", self._owner_orders),
+            ("foreign cancel", self._owner_cancels),
+        )
+        for name, act in plans:
+            if name in self.faults.others:
+                for _ in range(rng.randint(1, 3)):
+                    moment = self._moment()
+                    if name == "orderly restart" and rng.random() < 0.6:
+                        # While something is on its way.
+                        busy_s = rng.choice(self.wishes).at_s + rng.uniform(0, 0.03)
+                        moment = int(busy_s * NS)
+                    agenda.at(moment, lambda n=name, a=act: self._strike(n, a))  # type: ignore[misc]
+        if rng.random() < 0.25:
+            on_s = rng.uniform(1, 50)
+            if rng.random() < 0.6:
+                # In the very moment in which something is being written down.
+                on_s = rng.choice(self.wishes).at_s + rng.uniform(0, 0.03)
+            self.kill_on_s, self.kill_off_s = on_s, on_s + rng.uniform(1, 60)
+        else:
+            self.kill_on_s, self.kill_off_s = None, None
+        agenda.at(self._heal_ns, self._heal)
+
+    def _moment(self) -> int:
+        return int(self.rng.uniform(0.5, HEAL_S - 5) * NS)
+
+    def _strike(self, name: str, act: Callable[[], None]) -> None:
+        if self.faults.strikes(name):
+            self.oracle.note("fault", name)
+            act()
+
+    def _heal(self) -> None:
+        self.oracle.note("healed")
+        self.faults.healed = True
+        self.host.revoke_key(0)
+        self.disk.repair()
+
+    def _step_venue_clock(self) -> None:
+        self.host.offset_ns += self.rng.choice((-3, -1, 1, 3)) * NS
+
+    def _step_own_clock(self) -> None:
+        self.clock.start_ns += self.rng.choice((-300, -5, 5, 300)) * NS
+
+    def _stall(self) -> None:
+        # The machine stands still; the world does not.
+        until_ns = self.agenda.now_ns + int(self.rng.choice((1, 9, 30)) * NS)
+        self.agenda.run_until(until_ns)
+
+    def _start_second(self) -> None:
+        if self.engine is None or not self.disk.is_held:
+            return
+        with suppress(JournalError):
+            CrashableJournal(self.disk)
+            self.oracle.fail("S16", "a second engine has opened the journal of the first")
+
+    def _ask_to_stop(self) -> None:
+        self.stops_at_ns = self.agenda.now_ns
+        if self._stop is not None:
+            self._stop.set()
+
+    def _owner_orders(self) -> None:
+        rng = self.rng
+        self.host.own_hand_orders(
+            is_buy=rng.random() < 0.5,
+            quantity=rng.randint(10, 500) * 1_000,
+            price=90_000 * ONE + rng.randint(-200, 200) * ONE,
+            name=f"web_{rng.getrandbits(32):x}",
+        )
+
+    def _owner_cancels(self) -> None:
+        opened = self.host.venue.exchange.open_orders(1, SYMBOL)
+        if opened:
+            self.host.own_hand_cancels(self.rng.choice(opened).order_id)
+
+    # A life.
+
+    def live(self) -> None:
+        """Let one engine start, work, and end, one way or another."""
+        self.lives += 1
+        life = OneLife(self.lives)
+        loop = VirtualLoop(self.agenda, self.watch)
+        self.watch.new_life()
+        if self.lives > LIVES_MAX:
+            self.oracle.fail("L1", f"{LIVES_MAX} lives were not enough")
+        self._damage_a_copy()
+        journal: WatchedJournal | None = None
+        complaints = loop.complaints
+        try:
+            self.oracle.life_begins(life)
+            self.oracle.is_killed = self.switch == "on"
+            journal = WatchedJournal(self)
+            loop.run_until_complete(self._life(life, journal))
+        except Crash as crash:
+            self.oracle.note("crash", crash)
+            complaints = []
+        except StandstillError:
+            self.oracle.fail("L1", "the engine waits for what will never come")
+        finally:
+            life.is_dead = True
+            self.engine = self._stop = None
+            if self._exchange is not None:
+                self._exchange.session = None
+            if journal is not None:
+                journal.crash(self.rng)
+            for socket in life.sockets:
+                socket.abandon()
+            loop.kill()
+            self.disk.repair()
+        for complaint in complaints:
+            self.oracle.fail("S12", f"nobody looked at an error: {complaint}")
+        if not self.is_done:
+            self.agenda.run_until(self.agenda.now_ns + int(self.rng.uniform(0.1, 5) * NS))
+
+    def _damage_a_copy(self) -> None:
+        """Flip one bit of what was promised: a journal that reads on has not looked."""
+        if self.disk.flushed and self.faults.strikes("disk damaged"):
+            copy = JournalDisk()
+            copy.data, copy.flushed = bytearray(self.disk.data), self.disk.flushed
+            copy.data[self.rng.randrange(copy.flushed)] ^= 1 << self.rng.randrange(8)
+            with suppress(JournalError):
+                for _ in CrashableJournal(copy).replay():
+                    pass
+                self.oracle.fail("S8", "a damaged journal is read as if it were whole")
+
+    def _connector(self, life: OneLife) -> binance_connector.BinanceConnector:
+        connector = binance_connector.BinanceConnector(
+            API_KEY,
+            API_SECRET,
+            base_url="http://127.0.0.1:9",
+            orders_by_stream=self.orders_by_stream,
+        )
+        exchange = connector.exchange
+        exchange.session = InProcessSession(self.host, life)
+        exchange.own_session = False
+        exchange.ssl_context = False
+        self._exchange = exchange
+        return connector
+
+    async def _life(self, life: OneLife, journal: WatchedJournal) -> None:
+        self.stops_at_ns = None
+        self._stop = None
+        connector = self._connector(life)
+        engine = OrderExecutor(
+            connector=connector,
+            journal=journal,
+            risk_manager=RiskManager(self.limits),
+            clock=self.clock,
+            settings=ExecutorSettings(price_interval_s=10.0, price_age_max_s=15.0),
+        )
+        engine.listen(self._listen)
+        try:
+            async with engine:
+                self.engine = engine
+                self.oracle.note("ready")
+                if not self.host.contradictions:
+                    self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
+                await self._work(engine)
+                if self.is_done:
+                    self.oracle.settled(engine.state)
+                    refusals = self.host.refusals
+                    self.oracle.require(not refusals, "S14", "the exchange's limits were exceeded")
+        except (BagbotError, TimeoutError) as error:
+            # It did not come up; whoever runs it starts it again.
+            self.oracle.note("failed", type(error).__name__)
+        finally:
+            self.engine = None
+        await journal.close()
+
+    async def _work(self, engine: OrderExecutor) -> None:
+        tasks = [asyncio.ensure_future(self._call(engine, wish)) for wish in self.wishes]
+        if self.kill_on_s is not None:
+            tasks.append(asyncio.ensure_future(self._switch(engine)))
+        self._stop = asyncio.Event()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stop.wait()
+            done = [task for task in tasks if task.done()]
+            for task in done:
+                task.result()
+            if len(done) == len(tasks) and self.faults.healed:
+                break
+            if self._must_stop(engine):
+                break
+            if self.agenda.now_ns > self._heal_ns + SETTLE_S * NS:
+                self.oracle.fail("L1", "callers are still waiting")
+        if not self._must_stop(engine):
+            await self._settle(engine)
+        for task in tasks:
+            task.cancel()
+
+    def _must_stop(self, engine: OrderExecutor) -> bool:
+        reason = engine.not_ready_reason
+        if reason is not None and "has failed" in reason and "journal" not in reason:
+            self.oracle.fail("S12", reason)
+        return reason is not None or self.stops_at_ns is not None
+
+    async def _call(self, engine: OrderExecutor, wish: Wish) -> None:
+        await self._sleep_until(wish.at_s)
+        if not wish.is_told:
+            asks = [self._ask(engine, wish, wish.request)]
+            if self.rng.random() < 0.2:
+                asks.append(self._ask(engine, wish, wish.request))
+            for told in await asyncio.gather(*asks):
+                self.oracle.acknowledged(
+                    wish.identity, _print(wish.request), told, is_first=not told.is_repeat
+                )
+            wish.is_told = True
+        while wish.repeats:
+            wish.repeats -= 1
+            await asyncio.sleep(self.rng.choice((0.0, 0.5, 20.0)))
+            request = wish.request
+            if request is not None and self.rng.random() < 0.3:
+                request = self._request()
+            told = await self._ask(engine, wish, request)
+            self.oracle.acknowledged(wish.identity, _print(request), told, is_first=False)
+        if wish.cancel_after_s is not None:
+            await asyncio.sleep(wish.cancel_after_s)
+            await self._cancel_impatiently(engine, intent_id("main", wish.identity))
+            wish.cancel_after_s = None
+
+    async def _ask(
+        self, engine: OrderExecutor, wish: Wish, request: OrderRequest | None
+    ) -> Submission:
+        def plan(view: View) -> OrderIntent | str:
+            del view
+            return wish.message if request is None else self._intent(wish.identity, request)
+
+        while True:
+            with suppress(NotReadyError, JournalError):
+                if request is not None and self.rng.random() < 0.5:
+                    return await engine.submit(self._intent(wish.identity, request))
+                return await engine.decide(
+                    identity=wish.identity,
+                    fingerprint=_print(request),
+                    symbol=OURS,
+                    plan=plan,
+                )
+            await asyncio.sleep(1.0)
+
+    def _intent(self, identity: str, request: OrderRequest) -> OrderIntent:
+        return OrderIntent(
+            id=intent_id("main", identity),
+            account="main",
+            request=request,
+            source="chaos",
+            identity=identity,
+            time_ns=self.clock.time_ns(),
+            fingerprint=_print(request),
+        )
+
+    async def _cancel(self, engine: OrderExecutor, order_id: str) -> None:
+        self.oracle.note("cancel", order_id)
+        with suppress(BagbotError, KeyError, TimeoutError):
+            await engine.cancel(order_id)
+
+    async def _cancel_impatiently(self, engine: OrderExecutor, order_id: str) -> None:
+        count = 4 if self.is_impatient else self.rng.choice((1, 1, 2))
+        await asyncio.gather(*(self._cancel(engine, order_id) for _ in range(count)))
+
+    async def _switch(self, engine: OrderExecutor) -> None:
+        assert self.kill_on_s is not None
+        assert self.kill_off_s is not None
+        if self.switch == "off" and self.agenda.now_ns < self.kill_off_s * NS:
+            await self._sleep_until(self.kill_on_s)
+            # It works at once; that it will outlive a crash is promised when the call returns.
+            self.oracle.is_killed = True
+            with suppress(JournalError):
+                await engine.set_kill_switch("a drill", by="chaos")
+                self.switch = "on"
+                self.oracle.note("killed")
+        if self.switch == "on":
+            self.oracle.require(engine.killed is not None, "S11", "the kill switch is forgotten")
+            await self._sleep_until(self.kill_off_s)
+            # From here on it may be off, whether or not we are told so.
+            self.switch, self.oracle.is_killed = "released", False
+        if self.switch == "released":
+            with suppress(JournalError):
+                await engine.set_kill_switch(None, by="chaos")
+                self.oracle.note("released")
+
+    async def _sleep_until(self, at_s: float) -> None:
+        await asyncio.sleep(max(0.0, at_s - self.agenda.now_ns / NS))
+
+    async def _settle(self, engine: OrderExecutor) -> None:
+        """Wait until no outcome is open, cancel what rests, and wait for that as well."""
+        deadline_ns = self.agenda.now_ns + int(SETTLE_S * NS)
+        if engine.state.live:
+            banned_s = max(0.0, (self.oracle.banned_until_ns - self.agenda.now_ns) / NS)
+            await asyncio.sleep(banned_s + NOTICE_S)
+            if self._must_stop(engine):
+                return
+            self._all_noticed(engine)
+        while engine.state.live:
+            for order_id in tuple(engine.state.live):
+                if engine.state.orders[order_id].exchange_order_id is not None:
+                    await self._cancel(engine, order_id)
+            await asyncio.sleep(5.0)
+            if self._must_stop(engine):
+                return
+            if self.agenda.now_ns > deadline_ns:
+                stuck = {i: engine.state.orders[i].status.value for i in engine.state.live}
+                self.oracle.fail("L1", f"not settled: {stuck}")
+        if not self.host.contradictions:
+            self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
+        await asyncio.sleep(1.0)
+        self.is_done = not engine.state.live and not self._must_stop(engine)
+
+    def _all_noticed(self, engine: OrderExecutor) -> None:
+        """What has ended at the exchange must be known by now, without anybody asking (L2)."""
+        for order_id in engine.state.live:
+            known = engine.state.orders[order_id]
+            if known.exchange_order_id is not None:
+                truth = self.host.orders[int(known.exchange_order_id)]
+                self.oracle.require(
+                    truth.is_open, "L2", f"{order_id} is {known.status}, but {truth.status}"
+                )
+
+    def _listen(self, order: Order, entry: object) -> None:
+        self.oracle.note("published", order.id, order.status.value, type(entry).__name__)
+
+    def outcome(self) -> Outcome:
+        """Return what came of it."""
+        statuses: Counter[str] = Counter()
+        for known in self.oracle.appended.orders.values():
+            statuses[known.kinds[-1] if known.kinds else "INTENT"] += 1
+        return Outcome(
+            seed=self.seed,
+            trace=self.oracle.trace,
+            orders=len(self.oracle.appended.orders),
+            lives=self.lives,
+            events=self.oracle.events,
+            faults=self.faults.struck,
+            points=Counter(self.watch.hit),
+            statuses=statuses,
+            venue_refusals=self.host.refusals,
+        )
+
+
+def _print(request: OrderRequest | None) -> str:
+    return "nothing" if request is None else f"{request.side} {request.amount} {request.price}"
+
+
+def run_seed(
+    seed: int,
+    *,
+    says: Callable[[str], None] | None = None,
+    triggers: list[Trigger] | None = None,
+) -> Outcome:
+    """Run one seed to its end and return its outcome; `says` hears every line of its trace."""
+    world = World(seed, triggers)
+    world.oracle.says = says
+    virtual: Any = VirtualTime(world.agenda)
+    for module in _ASKS_THE_TIME:
+        module.time = virtual  # type: ignore[attr-defined]
+    violation = ""
+    try:
+        while not world.is_done:
+            world.live()
+    except Violation as found:
+        violation = str(found)
+    except Exception as error:
+        violation = f"broken: {type(error).__name__}: {error}"
+        if says is not None:
+            raise
+    finally:
+        for module in _ASKS_THE_TIME:
+            module.time = time  # type: ignore[attr-defined]
+        world.host.store.close()
+    outcome = world.outcome()
+    outcome.violation = violation
+    return outcome
