@@ -129,6 +129,9 @@ class RunningBagbot:
     ) -> tuple[int, Any]:
         return self._ask("POST", self.api_url + path, body, token, headers)
 
+    def delete(self, path: str, token: str | None = None) -> tuple[int, Any]:
+        return self._ask("DELETE", self.api_url + path, None, token, {})
+
     def at_exchange(self, path: str) -> Any:
         status, answer = self._ask("GET", self.exchange_url + path, None, None, {})
         assert status == 200, answer

@@ -44,6 +44,7 @@ CONFIRMATIONS: Final = 3
 _NOBODY: Final = ""
 # A list of orders costs as much weight as asking for five of them.
 _ORDERS_AT_ONCE_MIN: Final = 5
+RESTING_ASKED_SINGLY: Final = 3
 
 
 class Reconciliation:
@@ -130,21 +131,37 @@ class Reconciliation:
 
     async def settle(self) -> None:
         """Ask about every order that is not settled, then about the account as a whole."""
+        began_ns = self._clock.monotonic_ns()
+        await self._try_see_resting()
         for order_id in tuple(self._state.live):
-            if order_id not in self.in_flight:
+            is_seen = self._looked_up_ns.get(order_id, -1) >= began_ns
+            if order_id not in self.in_flight and not is_seen:
                 await self.try_look_up(order_id)
         await self._try_audit()
+
+    async def _try_see_resting(self) -> None:
+        """Ask once for all orders that rest, where there are many: one by one takes too long."""
+        if len(self._state.live) <= RESTING_ASKED_SINGLY or not self._connector.trades_are_complete:
+            return
+        try:
+            for symbol in self._watched():
+                await self._see_open_orders(symbol)
+        except AuthenticationError as error:
+            self._halt(str(error))
+        except (ExchangeError, TimeoutError) as error:
+            logger.warning("open orders are asked for one by one", error=str(error))
 
     async def keep_looking(self) -> None:
         """Look up what is unknown often, what is open now and then; audit now and then."""
         while True:
             await asyncio.sleep(self._settings.probe_interval_s)
-            for order_id in tuple(self._state.live):
-                if order_id not in self.in_flight and self._is_due(order_id):
-                    await self.try_look_up(order_id)
+            # The audit first: it reads all that rests at once, which then need not be looked up.
             has_begun = self._state.holdings.baseline is not None
             if not has_begun or self._clock.monotonic_ns() >= self._audit_at_ns:
                 await self._try_audit()
+            for order_id in tuple(self._state.live):
+                if order_id not in self.in_flight and self._is_due(order_id):
+                    await self.try_look_up(order_id)
 
     def _is_due(self, order_id: str) -> bool:
         if self._state.orders[order_id].status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED):
