@@ -9,12 +9,12 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 import aiohttp
 import msgspec
+from msgspec import structs
 
 from bagbot.simulator import binance_messages as messages
 from bagbot.simulator.api_keys import HmacKey, KeyRing
@@ -277,7 +277,7 @@ class ExchangeHost:
                 raise BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
             if is_late:
                 # The clock was checked when it arrived; it is the matching engine that is late.
-                wire = replace(wire, parameters={**wire.parameters, "recvWindow": "60000"})
+                wire = structs.replace(wire, parameters={**wire.parameters, "recvWindow": "60000"})
             result = self.api.answer(REST_ENDPOINTS[method, path], wire, key, now_ns)
             if method == "GET":
                 result = self._as_replica(path, wire.parameters, result)
@@ -596,7 +596,9 @@ class ClientSocket:
         host, asked = self._host, request
         if is_late:
             parameters = {**request.wire.parameters, "recvWindow": "60000"}
-            asked = replace(request, wire=replace(request.wire, parameters=parameters))
+            asked = structs.replace(
+                request, wire=structs.replace(request.wire, parameters=parameters)
+            )
         reply = self._session.answer(asked, host.wire_ns, received_ns=host.wire_ns)
         host.publish()
         if request.method == "order.place":
