@@ -80,6 +80,7 @@ class Reconciliation:
             settings,
             self.is_explained,
             lambda order: order_tokens.is_barred(self._state, order),
+            lambda told: self._state.order_of(told) is not None,
         )
         self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
