@@ -18,8 +18,6 @@ from bagbot.trading.submission import ExecutorSettings
 logger = structlog.get_logger(__name__)
 
 _NS: Final = 1_000_000_000
-# Searches of one symbol are this many probe intervals apart.
-SEARCH_SPACING: Final = 5
 
 
 class OrderLookup:
@@ -109,15 +107,11 @@ class OrderLookup:
         """
         symbol, now_ns = order.intent.request.symbol, self._clock.monotonic_ns()
         last = self._searches.get(symbol)
-        if last is not None:
-            is_of_use = (
-                last.begun_ns >= (absence.sufficed_ns or 0) and last.since_ms <= absence.since_ms
-            )
-            if is_of_use and (last.is_explained or not absence.is_time_to_search):
+        if last is not None and last.is_of_use(absence):
+            if last.is_explained or not absence.is_time_to_search:
                 return last
-            spacing_ns = int(SEARCH_SPACING * self._settings.probe_interval_s * _NS)
-            if now_ns - last.begun_ns < spacing_ns:
-                return None
+        elif not absence.is_time_to_search:
+            return None
         self._searches[symbol] = await self._search(symbol, now_ns)
         return self._searches[symbol]
 
@@ -147,3 +141,12 @@ class _Search:
     has_open_orders: bool = False
     has_history: bool = False
     is_explained: bool = False
+
+    def is_of_use(self, absence: reconciler.Absence) -> bool:
+        """Whether it began after enough queries in vain, and goes back far enough."""
+        sufficed_ns = absence.sufficed_ns
+        return (
+            sufficed_ns is not None
+            and self.begun_ns > sufficed_ns
+            and self.since_ms <= absence.since_ms
+        )

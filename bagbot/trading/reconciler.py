@@ -209,8 +209,11 @@ class Absence:
 
     @property
     def is_time_to_search(self) -> bool:
-        """Whether to look into the other places now: once queries suffice, then now and then."""
-        beyond = self.queries - ABSENCES_NEEDED
+        """Whether to look into the other places now: after the queries sufficed, now and then.
+
+        Not at once: by the next query those of other orders will have sufficed as well.
+        """
+        beyond = self.queries - ABSENCES_NEEDED - 1
         return beyond >= 0 and beyond % _QUERIES_PER_SEARCH == 0
 
     @property
