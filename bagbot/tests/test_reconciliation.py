@@ -457,3 +457,22 @@ async def test_what_rests_is_asked_for_at_once_at_the_start(
         requests = (await ask(simulator, "GET", "/admin/requests"))[before:]
         singly = [each for each in requests if each["path"] == "/api/v3/order"]
         assert len(singly) < 3
+
+
+async def test_many_orders_in_doubt_do_not_keep_a_start_waiting(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    lost = {"on": "orders", "kind": "lose_request", "count": 8}
+    patient = replace(AUDITED, probe_interval_s=60)
+    async with trading(simulator, tmp_path, patient) as executor:
+        await ask(simulator, "POST", "/admin/faults", lost)
+        orders = [await submitted(executor, f"lost {number}") for number in range(8)]
+        for order in orders:
+            await until(lambda id=order.id: executor.state.orders[id].status is OrderStatus.UNKNOWN)
+    before = len(await ask(simulator, "GET", "/admin/requests"))
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        requests = (await ask(simulator, "GET", "/admin/requests"))[before:]
+        assert len([each for each in requests if each["path"] == "/api/v3/order"]) < 3
+        for order in orders:
+            settled = await executor.until_settled(order.id, 20)
+            assert settled.status is OrderStatus.NOT_ACCEPTED, settled
