@@ -12,7 +12,7 @@ from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.simulator.socket_limits import ConnectRate, MessageRate, PolicyError
-from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive
+from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive, until
 
 SECOND_NS = 1_000_000_000
 
@@ -111,16 +111,21 @@ async def test_answers_keep_their_order_when_their_reader_falls_behind():
         api_key=KEY, api_secret=SECRET, limits=LimitSettings(weight_per_minute=10**9)
     )
     numbers = range(2_400)
-    async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
-        async with client.socket("/ws-api/v3") as socket:
-            for number in numbers:
-                # Large ones fill the connection, small ones would fit in before them.
-                method = "ping" if number % 2 else "exchangeInfo"
-                await socket.send_json({"id": number, "method": method})
-            async with asyncio.timeout(5):
-                while len(server.requests) < len(numbers):
-                    await asyncio.sleep(0.02)
-            assert [(await receive(socket))["id"] for _ in numbers] == list(numbers)
+
+    async def all_are_answered():
+        return len(server.requests) == len(numbers)
+
+    async with (
+        SimulatorServer(settings) as server,
+        SigningClient(server.url) as client,
+        client.socket("/ws-api/v3") as socket,
+    ):
+        for number in numbers:
+            # Large ones fill the connection, small ones would fit in before them.
+            method = "ping" if number % 2 else "exchangeInfo"
+            await socket.send_json({"id": number, "method": method})
+        await until(all_are_answered)
+        assert [(await receive(socket))["id"] for _ in numbers] == list(numbers)
 
 
 async def test_a_stream_too_many_ends_the_connection():
