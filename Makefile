@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run demo test served chaos planted-bugs check lint types layers bench lock wheel clean
+.PHONY: run demo test served chaos planted-bugs soak check lint types layers bench lock wheel clean
 
 run: $(INSTALLED)
 	@$(BIN)/bagbot run
@@ -23,6 +23,11 @@ served: $(INSTALLED)
 SEEDS ?= 1000
 chaos: $(INSTALLED)
 	@$(BIN)/python -m bagbot.tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(TABLE),--table))
+
+# Thousands of orders through a bagbot that is killed now and then, on a failing exchange.
+SOAK ?=
+soak: $(INSTALLED)
+	@$(BIN)/python -m bagbot.tests.soak $(SOAK)
 
 planted-bugs: $(INSTALLED)
 	@$(BIN)/python -m bagbot.tests.chaos.plant

@@ -18,6 +18,8 @@ def amount_text(amount: int) -> str:
     >>> amount_text(6_183_763_000_000)
     '61837.63000000'
     """
+    if not amount:
+        return "0.00000000"
     if amount < 0:
         return "-" + amount_text(-amount)
     return f"{amount // ONE}.{amount % ONE:08d}"

@@ -176,14 +176,13 @@ def order_ack(order: Order) -> Message:
 
 def order_result(order: Order) -> Message:
     """Return the reply to a new order with its state."""
-    return {
-        **order_ack(order),
-        **_order_amounts(order),
-        "workingTime": _working_ms(order),
-        "selfTradePreventionMode": order.prevention.value,
-        **_short_fields(order),
-        **_conditional(order),
-    }
+    result = order_ack(order)
+    result |= _order_amounts(order)
+    result["workingTime"] = _working_ms(order)
+    result["selfTradePreventionMode"] = order.prevention
+    result |= _short_fields(order)
+    result |= _conditional(order)
+    return result
 
 
 def order_full(placed: Placement) -> Message:
@@ -227,7 +226,7 @@ def cancel_result(order: Order) -> Message:
         "clientOrderId": order.cancel_id,
         "transactTime": printed_time(order.update_time_ns),
         **_order_amounts(order),
-        "selfTradePreventionMode": order.prevention.value,
+        "selfTradePreventionMode": order.prevention,
         **_short_fields(order),
     }
 
@@ -246,7 +245,7 @@ def order_query(order: Order) -> Message:
         "updateTime": printed_time(order.update_time_ns),
         "isWorking": order.is_working,
         "workingTime": _working_ms(order),
-        "selfTradePreventionMode": order.prevention.value,
+        "selfTradePreventionMode": order.prevention,
         **_conditional(order),
     }
 
@@ -258,10 +257,11 @@ def _order_amounts(order: Order) -> Message:
         "executedQty": amount_text(order.executed),
         "origQuoteOrderQty": amount_text(order.quote_quantity),
         "cummulativeQuoteQty": amount_text(order.executed_quote),
-        "status": order.status.value,
-        "timeInForce": order.time_in_force.value,
-        "type": order.type.value,
-        "side": _side(is_buy=order.is_buy),
+        # Members of an enumeration are printed as their values; asking for those takes longer.
+        "status": order.status,
+        "timeInForce": order.time_in_force,
+        "type": order.type,
+        "side": "BUY" if order.is_buy else "SELL",
     }
 
 

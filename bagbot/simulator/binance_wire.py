@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -103,9 +103,11 @@ def read_http(query: bytes, body: bytes) -> WireRequest:
 
 def read_websocket(params: Mapping[str, object]) -> WireRequest:
     """Return a WebSocket API request as read from its `params`."""
-    parameters = {name: _json_text(value) for name, value in params.items()}
+    parameters = {
+        name: value if type(value) is str else _json_text(value) for name, value in params.items()
+    }
     signature = parameters.pop("signature", None)
-    signed = "&".join(f"{name}={value}" for name, value in sorted(parameters.items()))
+    signed = "&".join([f"{name}={parameters[name]}" for name in sorted(parameters)])
     return WireRequest(parameters, signed.encode("utf-8", "surrogatepass"), signature)
 
 
@@ -167,10 +169,11 @@ def check_time(
         raise parameter_missing("timestamp")
     if not _INTEGER.fullmatch(sent):
         raise illegal_characters("timestamp", INTEGER)
-    is_in_us = assumptions.microseconds_are_read and int(sent) > _MILLISECONDS_MAX
-    timestamp_us = int(sent) if is_in_us else int(sent) * 1_000
+    timestamp = int(sent)
+    is_in_us = timestamp > _MILLISECONDS_MAX and assumptions.microseconds_are_read
+    timestamp_us = timestamp if is_in_us else timestamp * 1_000
     window = parameters.get("recvWindow", _RECEIVE_WINDOW_DEFAULT)
-    window_us = _receive_window_us(window, assumptions)
+    window_us = _receive_window_us(window, assumptions.wide_window_code)
     now_us = now_ns // 1_000
     if timestamp_us >= now_us + _AHEAD_MAX_US:
         raise timestamp_ahead()
@@ -181,16 +184,16 @@ def check_time(
 
 # Clients send the same few windows again and again.
 @lru_cache(maxsize=64)
-def _receive_window_us(text: str, assumptions: Assumptions) -> int:
+def _receive_window_us(text: str, too_wide_code: int) -> int:
     if not _NUMBER.fullmatch(text):
         raise illegal_characters("recvWindow", NUMBER)
     window_us = Decimal(text) * 1_000
     if window_us != window_us.to_integral_value():
         raise too_much_precision("recvWindow")
     if window_us > _RECEIVE_WINDOW_MAX_US:
-        if assumptions.wide_window_code == -1130:
+        if too_wide_code == -1130:
             raise invalid_data("recvWindow")
-        raise BinanceError(assumptions.wide_window_code, "recvWindow must be less than 60000")
+        raise BinanceError(too_wide_code, "recvWindow must be less than 60000")
     return int(window_us)
 
 
@@ -213,7 +216,7 @@ class Parameters:
 
     def finish(self) -> None:
         """Raise BinanceError if something was sent that this request does not take."""
-        unread = [name for name in self._values if name not in self._read]
+        unread = self._values.keys() - self._read
         if unread:
             sent_count = len(self._values)
             raise unread_parameters(sent_count - len(unread), sent_count)
@@ -400,6 +403,39 @@ def read_new_order(parameters: Parameters, account_id: int) -> PlaceOrder:
     )
 
 
+class _OrderNames(NamedTuple):
+    """What the parameters of an order are called."""
+
+    client_order_id: str
+    stop_price: str
+    trailing_delta: str
+    time_in_force: str
+    price: str
+    iceberg_quantity: str
+    strategy_id: str
+    strategy_type: str
+
+
+_PLAIN_NAMES = _OrderNames(
+    client_order_id="clientOrderId",
+    stop_price="stopPrice",
+    trailing_delta="trailingDelta",
+    time_in_force="timeInForce",
+    price="price",
+    iceberg_quantity="icebergQty",
+    strategy_id="strategyId",
+    strategy_type="strategyType",
+)
+
+
+@lru_cache
+def _order_names(prefix: str) -> _OrderNames:
+    """Return the names with the prefix of an order in a list, or those of one of its own."""
+    if not prefix:
+        return _PLAIN_NAMES._replace(client_order_id="newClientOrderId")
+    return _OrderNames(*(prefix + name[0].upper() + name[1:] for name in _PLAIN_NAMES))
+
+
 def read_order(
     parameters: Parameters,
     account_id: int,
@@ -413,26 +449,23 @@ def read_order(
     prefix: str = "",
 ) -> PlaceOrder:
     """Return an order of its own, or one of a list, whose parameters carry its `prefix`."""
-
-    def name(plain: str) -> str:
-        return prefix + plain[0].upper() + plain[1:] if prefix else plain
-
+    names = _order_names(prefix)
     stop_price, trailing_delta = _read_stop(
-        parameters, kind, name("stopPrice"), name("trailingDelta")
+        parameters, kind, names.stop_price, names.trailing_delta
     )
     price = 0
     time_in_force = TimeInForce.GTC
     if kind in _TIMED_TYPES:
         time_in_force = parameters.choice(
-            name("timeInForce"), _TIMES_IN_FORCE, INVALID_TIME_IN_FORCE
+            names.time_in_force, _TIMES_IN_FORCE, INVALID_TIME_IN_FORCE
         )
     else:
-        parameters.forbid(name("timeInForce"))
+        parameters.forbid(names.time_in_force)
     if kind.has_limit:
-        price = parameters.amount(name("price"), error="Invalid price.")
+        price = parameters.amount(names.price, error="Invalid price.")
     else:
-        parameters.forbid(name("price"))
-    strategy_type = parameters.integer(name("strategyType"))
+        parameters.forbid(names.price)
+    strategy_type = parameters.integer(names.strategy_type)
     if strategy_type is not None and strategy_type < 1_000_000:
         raise BinanceError(-1134, "`strategyType` was less than 1000000.")
     return PlaceOrder(
@@ -446,13 +479,10 @@ def read_order(
         quote_quantity=quote_quantity,
         stop_price=stop_price,
         trailing_delta=trailing_delta,
-        iceberg_quantity=_read_iceberg(parameters, kind, time_in_force, name("icebergQty")),
+        iceberg_quantity=_read_iceberg(parameters, kind, time_in_force, names.iceberg_quantity),
         prevention=prevention,
-        client_order_id=parameters.client_order_id(
-            name("clientOrderId") if prefix else "newClientOrderId"
-        )
-        or "",
-        strategy_id=parameters.integer(name("strategyId")),
+        client_order_id=parameters.client_order_id(names.client_order_id) or "",
+        strategy_id=parameters.integer(names.strategy_id),
         strategy_type=strategy_type,
     )
 
@@ -546,7 +576,9 @@ def _read_iceberg(
 
 def read_prevention(parameters: Parameters) -> Prevention:
     """Return how the account is kept from trading with itself."""
-    mode = parameters.optional("selfTradePreventionMode") or Prevention.NONE.value
+    mode = parameters.optional("selfTradePreventionMode")
+    if mode is None:
+        return Prevention.NONE
     if mode == "TRANSFER":
         raise BinanceError(
             -1013, "This symbol does not allow the specified self-trade prevention mode."
@@ -569,23 +601,27 @@ def _market_quantities(parameters: Parameters) -> tuple[int, int]:
 
 
 def _pairs(encoded: bytes) -> dict[str, str]:
+    if not encoded:
+        return {}
+    is_plain = encoded.isascii() and b"%" not in encoded and b"+" not in encoded
     pairs: dict[str, str] = {}
-    for part in encoded.split(b"&"):
+    # Bytes that stand for themselves: this way no pair fails before its turn.
+    for part in encoded.decode("latin-1").split("&"):
         if not part:
             continue
-        name_bytes, _, value_bytes = part.partition(b"=")
-        name, value = _decoded(name_bytes), _decoded(value_bytes)
+        name, _, value = part.partition("=")
+        if not is_plain:
+            name, value = _decoded(name), _decoded(value)
         if name in pairs:
             raise duplicate_parameter()
         pairs[name] = value
     return pairs
 
 
-def _decoded(encoded: bytes) -> str:
+def _decoded(encoded: str) -> str:
+    """Return a name or a value whose percent-encoded bytes are given as characters."""
     try:
-        if b"%" in encoded or b"+" in encoded:
-            encoded = unquote_to_bytes(encoded.replace(b"+", b" "))
-        return encoded.decode()
+        return unquote_to_bytes(encoded.replace("+", " ").encode("latin-1")).decode()
     except UnicodeDecodeError as error:
         raise BinanceError(-1100, "Illegal characters found in a parameter.") from error
 

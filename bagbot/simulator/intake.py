@@ -92,6 +92,8 @@ class Intake:
 
 def _printable(text: str) -> str:
     """Return what the log keeps of a text: not all of a long one, and nothing JSON cannot hold."""
+    if len(text) <= _KEPT_LENGTH_MAX and text.isascii():
+        return text
     return text[:_KEPT_LENGTH_MAX].encode("utf-8", "replace").decode()
 
 

@@ -190,18 +190,19 @@ class StreamHub:
             self._begun.pop(stream, None)
             self._depth_feeds.pop(stream, None)
 
+    @property
+    def has_listeners(self) -> bool:
+        """Return whether anybody listens to any stream."""
+        return bool(self._listeners)
+
     def tell_trade(self, trade: TradePrint) -> None:
         """Send a public trade to those who listen."""
-        if not self._listeners:
-            return
         name = trade.symbol.lower()
         self._publish(f"{name}@trade", lambda: messages.trade_event(trade))
         self._publish(f"{name}@aggTrade", lambda: messages.aggregate_trade_event(trade))
 
     def tell_book(self, book: BookEvent) -> None:
         """Send the top of a book to those who listen."""
-        if not self._listeners:
-            return
         stream = f"{book.symbol.lower()}@bookTicker"
         self._publish(stream, lambda: messages.book_ticker_event(book))
 

@@ -142,17 +142,15 @@ class RateLimits:
 
     def order_usage(self, account_id: int, now_ms: int) -> list[dict[str, object]]:
         """Return the order limits with their counts, as GET rateLimit/order does."""
-        windows = list(self._order_windows(account_id).values())
+        windows = self._order_windows(account_id)
         return [
-            _limit("ORDERS", "SECOND", 10, windows[0].limit)
-            | {"count": windows[0].used_at(now_ms)},
-            _limit("ORDERS", "DAY", 1, windows[1].limit) | {"count": windows[1].used_at(now_ms)},
+            _usage("ORDERS", "SECOND", 10, windows["10 SECOND"], now_ms),
+            _usage("ORDERS", "DAY", 1, windows["1 DAY"], now_ms),
         ]
 
     def weight_usage(self, now_ms: int) -> list[dict[str, object]]:
         """Return the weight limit with its count, as the WebSocket API does."""
-        limit = _limit("REQUEST_WEIGHT", "MINUTE", 1, self._weight.limit)
-        return [limit | {"count": self._weight.used_at(now_ms)}]
+        return [_usage("REQUEST_WEIGHT", "MINUTE", 1, self._weight, now_ms)]
 
     def _order_windows(self, account_id: int) -> dict[str, _Window]:
         windows = self._orders.get(account_id)
@@ -170,4 +168,16 @@ def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, objec
         "interval": interval,
         "intervalNum": number,
         "limit": limit,
+    }
+
+
+def _usage(
+    kind: str, interval: str, number: int, window: _Window, now_ms: int
+) -> dict[str, object]:
+    return {
+        "rateLimitType": kind,
+        "interval": interval,
+        "intervalNum": number,
+        "limit": window.limit,
+        "count": window.used_at(now_ms),
     }

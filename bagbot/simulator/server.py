@@ -308,20 +308,25 @@ class SimulatorServer:
     def _publish(self) -> None:
         """Tell clients what has happened, in order. It is stored already."""
         now_ns = self._clock()
+        hub, users = self._hub, self._socket_server.users
+        is_followed, is_user_followed = hub.has_listeners, users.has_listeners
         events = self._venue.outbox
         self._venue.outbox = []
         for event in events:
             if isinstance(event, TradePrint):
-                self._hub.tell_trade(event)
+                if is_followed:
+                    hub.tell_trade(event)
             elif isinstance(event, BookEvent):
-                self._hub.tell_book(event)
+                if is_followed:
+                    hub.tell_book(event)
             elif isinstance(event, CandleEvent):
-                self._hub.tell_candle(event, now_ns)
+                hub.tell_candle(event, now_ns)
             else:
                 if isinstance(event, OrderEvent):
                     self._api.observe(event)
-                self._socket_server.users.tell(event, now_ns)
-        self._hub.observe_books()
+                if is_user_followed:
+                    users.tell(event, now_ns)
+        hub.observe_books()
 
     # HTTP.
 
@@ -331,11 +336,12 @@ class SimulatorServer:
         path, _, query = request.raw_path.partition("?")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket_server.serve(request, path, query)
-        try:
-            async with asyncio.timeout(self.settings.sockets.first_request_s):
-                body = await _read_body(request)
-        except TimeoutError:
-            return _abort(request)
+        body = _body_at_hand(request)
+        if body is None:
+            try:
+                body = await self._body_in_time(request)
+            except ConnectionError:
+                return _abort(request)
         if body is None:
             log = self._intake.log(request.method, path, received)
             return self._refuse(BinanceError(-1000, "Request body is too large.", 413), log)
@@ -344,6 +350,20 @@ class SimulatorServer:
             return self._answer_admin(request, path, raw_query, body)
         log = self._intake.log(request.method, path, received)
         return await self._answer_rest(request, log, raw_query, body)
+
+    async def _body_in_time(self, request: web.BaseRequest) -> bytes | None:
+        """Return the body that is still on its way, or None when it is too large.
+
+        Raises ConnectionError when the client has gone, or was cut off for letting us wait.
+        """
+        # A timer costs a fraction of asyncio.timeout, and the connection is to end in any case.
+        waiting = asyncio.get_running_loop().call_later(
+            self.settings.sockets.first_request_s, _abort, request
+        )
+        try:
+            return await _read_body(request)
+        finally:
+            waiting.cancel()
 
     def _answer_admin(
         self, request: web.BaseRequest, path: str, query: bytes, body: bytes
@@ -558,6 +578,14 @@ def _build_bar_venue(
         accounts=accounts,
         market_name=market_name(settings),
     )
+
+
+def _body_at_hand(request: web.BaseRequest) -> bytes | None:
+    """Return the request's body if all of it is there and no more than allowed, else None."""
+    content = request.content
+    if not content.is_eof() or content.total_bytes > _BODY_BYTES_MAX:
+        return None
+    return content.read_nowait()
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:

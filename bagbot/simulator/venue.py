@@ -565,25 +565,26 @@ class Venue:
         Trade ids are part of the stored state, so no id that was streamed is given out again.
         """
         changes = self.exchange.take_changes()
+        held_by = self.exchange.balances
         balances = [
-            (account_id, asset, self.exchange.balances[account_id][asset])
+            (account_id, asset, held_by[account_id][asset])
             for account_id, asset in changes.balances
         ]
         if changes.is_durable or changes.prints or is_step:
             self._store.save(changes, balances, self._state())
         # A closed bar comes before what happened in the next one.
-        self.outbox.extend(self._closed)
-        self._closed.clear()
-        self.outbox.extend(changes.events)
+        if self._closed:
+            self.outbox += self._closed
+            self._closed.clear()
+        self.outbox += changes.events
         by_account: dict[int, list[tuple[str, int, int]]] = {}
         for account_id, asset, held in balances:
             by_account.setdefault(account_id, []).append((asset, held.free, held.locked))
-        self.outbox.extend(
-            BalanceEvent(account_id, touched, time_ns) for account_id, touched in by_account.items()
-        )
+        for account_id, touched in by_account.items():
+            self.outbox.append(BalanceEvent(account_id, touched, time_ns))
         for trade in changes.prints:
             self._markets[trade.symbol].tape.append(trade)
-        self.outbox.extend(changes.prints)
+        self.outbox += changes.prints
         for symbol in changes.books:
             self._tell_book(symbol)
 

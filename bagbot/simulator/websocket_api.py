@@ -128,6 +128,11 @@ class WebSocketSession:
         return WebSocketReply(200, {"result": result})
 
     @property
+    def has_subscriptions(self) -> bool:
+        """Return whether this session receives anybody's events."""
+        return bool(self._subscriptions)
+
+    @property
     def api_key(self) -> str | None:
         """Return the key the session is logged on with."""
         return None if self._key is None else self._key.api_key
@@ -140,7 +145,7 @@ class WebSocketSession:
         spoil: Callable[[bytes], bytes] | None = None,
     ) -> None:
         """Send an answer; a fault may spoil its bytes."""
-        message: messages.Message = {"id": request.id, "status": reply.status, **reply.body}
+        message = {"id": request.id, "status": reply.status, **reply.body}
         if request.wants_limits and self._wants_limits:
             message["rateLimits"] = self._usage(request, now_ns // 1_000_000)
         encoded = msgspec.json.encode(message)
@@ -180,10 +185,7 @@ class WebSocketSession:
 
     def listens_to(self, account_id: int) -> bool:
         """Return whether this session has subscribed to an account's events."""
-        # Most sessions only send orders, and every one is asked about every event.
-        return bool(self._subscriptions) and any(
-            each.account_id == account_id for each in self._subscriptions.values()
-        )
+        return any(each.account_id == account_id for each in self._subscriptions.values())
 
     def deliver(self, event: UserEvent, encoded: bytes) -> None:
         """Send an event of an account that this session has subscribed to."""
@@ -312,6 +314,11 @@ class UserStreams:
     def remove(self, session: WebSocketSession) -> None:
         """Forget a session."""
         del self._sessions[session]
+
+    @property
+    def has_listeners(self) -> bool:
+        """Return whether anybody has subscribed: most sessions only send orders."""
+        return any(session.has_subscriptions for session in self._sessions)
 
     def tell(self, event: UserEvent, time_ns: int) -> None:
         """Send an event to those who have subscribed to its account."""

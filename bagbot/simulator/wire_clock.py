@@ -17,7 +17,8 @@ class WireClock:
     def __call__(self) -> int:
         """Return the time this clock shows."""
         true_ns = self._true_ns()
-        return true_ns + self._offset_ns + self._drift_ns(true_ns)
+        drift_ns = self._drift_ns(true_ns) if self._slew_ppm else 0
+        return true_ns + self._offset_ns + drift_ns
 
     def true_s(self) -> float:
         """Return the true time in seconds: what lasts a while does not end by a clock's step."""
@@ -40,6 +41,4 @@ class WireClock:
         self._slew_ppm = slew_ppm
 
     def _drift_ns(self, true_ns: int) -> int:
-        if not self._slew_ppm:
-            return 0
         return (true_ns - self._since_ns) * self._slew_ppm // _MILLION

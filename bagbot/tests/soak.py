@@ -177,6 +177,7 @@ class _Caller:
     def send(self, number: int) -> str:
         """Return bagbot's id of the order; even numbers are market orders, odd ones limits."""
         chance = random.Random(self._seed * 1_000_003 + number)
+        time.sleep(chance.uniform(0, 0.2))
         order = {"symbol": "BTC/USDT", "side": ("buy", "sell")[number // 2 % 2], "amount": "0.001"}
         if number % 2:
             order |= {"type": "limit", "price": chance.choice(["89900", "89990", "90010", "90100"])}

@@ -441,3 +441,58 @@ async def test_the_books_begin_before_the_first_order_or_nothing_does(
             pass
     async with trading(simulator, tmp_path, AUDITED) as executor:
         assert executor.state.holdings.baseline is not None
+
+
+async def test_one_search_tells_of_many_orders_that_never_arrived(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    lost = {"on": "orders", "kind": "lose_request", "count": 12}
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        await ask(simulator, "POST", "/admin/faults", lost)
+        orders = [await submitted(executor, f"lost {number}") for number in range(12)]
+        for order in orders:
+            settled = await executor.until_settled(order.id, 20)
+            assert settled.status is OrderStatus.NOT_ACCEPTED, settled
+        requests = await ask(simulator, "GET", "/admin/requests")
+        searches = [each for each in requests if each["path"] == "/api/v3/allOrders"]
+        # Each reads one page of history; one for each order would be twelve at least.
+        assert 1 <= len(searches) < 6
+        assert executor.disputes == {}
+
+
+async def test_what_rests_is_asked_for_at_once_at_the_start(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        price = await whole_price(simulator) - 500
+        orders = [
+            await submitted(executor, f"rest {number}", type="limit", price=str(price))
+            for number in range(8)
+        ]
+        for order in orders:
+            await until(lambda id=order.id: executor.state.orders[id].status is OrderStatus.OPEN)
+    before = len(await ask(simulator, "GET", "/admin/requests"))
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        assert {o.status for o in executor.state.orders.values()} == {OrderStatus.OPEN}
+        requests = (await ask(simulator, "GET", "/admin/requests"))[before:]
+        singly = [each for each in requests if each["path"] == "/api/v3/order"]
+        assert len(singly) < 3
+
+
+async def test_many_orders_in_doubt_do_not_keep_a_start_waiting(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    lost = {"on": "orders", "kind": "lose_request", "count": 8}
+    patient = replace(AUDITED, probe_interval_s=60)
+    async with trading(simulator, tmp_path, patient) as executor:
+        await ask(simulator, "POST", "/admin/faults", lost)
+        orders = [await submitted(executor, f"lost {number}") for number in range(8)]
+        for order in orders:
+            await until(lambda id=order.id: executor.state.orders[id].status is OrderStatus.UNKNOWN)
+    before = len(await ask(simulator, "GET", "/admin/requests"))
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        requests = (await ask(simulator, "GET", "/admin/requests"))[before:]
+        assert len([each for each in requests if each["path"] == "/api/v3/order"]) < 3
+        for order in orders:
+            settled = await executor.until_settled(order.id, 20)
+            assert settled.status is OrderStatus.NOT_ACCEPTED, settled

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -23,7 +24,8 @@ class OrderLookup:
     """The questions about each order, and what absence they have shown so far.
 
     `is_explained` reads all trades by id and says whether they explain what the account holds;
-    `is_barred` says of an order that it can't be executed any more, whenever it arrives.
+    `is_barred` says of an order that it can't be executed any more, whenever it arrives;
+    `is_known` says that what the exchange tells of is an order of ours that it has told of before.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class OrderLookup:
         settings: ExecutorSettings,
         is_explained: Callable[[], Awaitable[bool]],
         is_barred: Callable[[Order], bool],
+        is_known: Callable[[ExchangeOrder], bool],
     ) -> None:
         self._connector = connector
         self._capabilities = connector.capabilities
@@ -40,7 +43,9 @@ class OrderLookup:
         self._settings = settings
         self._is_explained = is_explained
         self._is_barred = is_barred
+        self._is_known = is_known
         self._absences: dict[str, reconciler.Absence] = {}
+        self._searches: dict[str, _Search] = {}
 
     async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Return the order as the exchange has it, the proof that it never had it, or None.
@@ -73,41 +78,75 @@ class OrderLookup:
         is_past_fence = reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms)
         if not is_past_fence and not self._is_barred(order):
             return None
-        absence = self._absences.setdefault(order.id, reconciler.Absence())
+        since_ms = order.sends[order.attempt].timestamp_ms - self._settings.fence_margin_ms
+        absence = self._absences.setdefault(order.id, reconciler.Absence(since_ms=since_ms))
         spacing_ns = int(self._settings.probe_interval_s * _NS)
         is_new = absence.note(self._clock.monotonic_ns(), spacing_ns)
         if order.exchange_order_id is not None:
             is_sure = absence.queries >= reconciler.ABSENCES_NEEDED
             return reconciler.forgotten(order) if is_sure else None
-        # A search costs some thirty times what a query does.
-        if is_new and absence.is_time_to_search:
-            found = await self._search(order, absence)
-            if found is not None:
-                return found
+        if is_new and absence.sufficed_ns is not None:
+            search = await self._search_for(order, absence)
+            if search is not None:
+                found = reconciler.found_among(search.candidates, order, self._is_known)
+                if found is not None:
+                    return found
+                absence.in_open_orders &= not search.has_open_orders
+                absence.in_history &= not search.has_history
+                absence.in_trades = not search.is_explained
         verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
         if verdict is not None:
             self._absences.pop(order.id, None)
         return verdict
 
-    async def _search(
-        self, order: Order, absence: reconciler.Absence
-    ) -> ExchangeOrder | reconciler.Contested | None:
-        """Look for the order among the open ones, in the history since it was sent, in trades."""
-        symbol, send = order.intent.request.symbol, order.sends[order.attempt]
-        candidates: list[ExchangeOrder] = []
+    async def _search_for(self, order: Order, absence: reconciler.Absence) -> "_Search | None":
+        """Return a search that can tell of the order, or None while none may be made.
+
+        A search costs some fifty times what a query does, and tells of all orders in doubt that
+        were asked for often enough before it began: so one is made for all of them.
+        """
+        symbol, now_ns = order.intent.request.symbol, self._clock.monotonic_ns()
+        last = self._searches.get(symbol)
+        if last is not None and last.is_of_use(absence):
+            if last.is_explained or not absence.is_time_to_search:
+                return last
+        elif not absence.is_time_to_search:
+            return None
+        self._searches[symbol] = await self._search(symbol, now_ns)
+        return self._searches[symbol]
+
+    async def _search(self, symbol: str, begun_ns: int) -> "_Search":
+        """Read what is open, the history since the oldest order in doubt was sent, the trades."""
+        search = _Search(begun_ns, min(each.since_ms for each in self._absences.values()))
         async with asyncio.timeout(self._settings.read_timeout_s):
             if "fetch_open_orders" in self._capabilities:
-                candidates += await self._connector.fetch_open_orders(symbol)
-                absence.in_open_orders = False
+                search.candidates += await self._connector.fetch_open_orders(symbol)
+                search.has_open_orders = True
             if "fetch_orders" in self._capabilities:
-                since_ms = send.timestamp_ms - self._settings.fence_margin_ms
-                candidates += await self._connector.fetch_orders(symbol, since_ms=since_ms)
-                absence.in_history = False
-        for told in candidates:
-            if told.client_order_id == send.client_order_id:
-                return told
-        for told in candidates:
-            if reconciler.may_be(order, told):
-                return reconciler.contested(order, told)
-        absence.in_trades = not await self._is_explained()
-        return None
+                search.candidates += await self._connector.fetch_orders(
+                    symbol, since_ms=search.since_ms
+                )
+                search.has_history = True
+        search.is_explained = await self._is_explained()
+        return search
+
+
+@dataclass(slots=True)
+class _Search:
+    """What one look into all other places has shown; `begun_ns` is monotonic."""
+
+    begun_ns: int
+    since_ms: int
+    candidates: list[ExchangeOrder] = field(default_factory=list)
+    has_open_orders: bool = False
+    has_history: bool = False
+    is_explained: bool = False
+
+    def is_of_use(self, absence: reconciler.Absence) -> bool:
+        """Whether it began after enough queries in vain, and goes back far enough."""
+        sufficed_ns = absence.sufficed_ns
+        return (
+            sufficed_ns is not None
+            and self.begun_ns > sufficed_ns
+            and self.since_ms <= absence.since_ms
+        )

@@ -5,7 +5,7 @@ nothing by itself: `not_accepted` lists what must come together before an order 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -165,12 +165,34 @@ def bears_our_mark(told: ExchangeOrder) -> bool:
     return _OUR_MARK.fullmatch(told.client_order_id or "") is not None
 
 
+def found_among(
+    candidates: Sequence[ExchangeOrder], order: Order, is_known: Callable[[ExchangeOrder], bool]
+) -> ExchangeOrder | Contested | None:
+    """Return the order among `candidates`, or that one of them may be it, or None.
+
+    One that is known as an order of ours is no other, whatever id a cancel has given it.
+    """
+    client_order_id = order.sends[order.attempt].client_order_id
+    for told in candidates:
+        if told.client_order_id == client_order_id:
+            return told
+    for told in candidates:
+        if may_be(order, told) and not is_known(told):
+            return contested(order, told)
+    return None
+
+
 @dataclass(slots=True)
 class Absence:
-    """What was looked for in vain, for one attempt, since its fence passed."""
+    """What was looked for in vain, for one attempt, since its fence passed.
 
+    `since_ms` is where the history must begin for it; `sufficed_ns` when its queries sufficed.
+    """
+
+    since_ms: int = 0
     queries: int = 0
     asked_ns: int | None = None
+    sufficed_ns: int | None = None
     in_open_orders: bool = True
     in_history: bool = True
     in_trades: bool = True
@@ -181,12 +203,17 @@ class Absence:
             return False
         self.queries += 1
         self.asked_ns = now_ns
+        if self.queries == ABSENCES_NEEDED:
+            self.sufficed_ns = now_ns
         return True
 
     @property
     def is_time_to_search(self) -> bool:
-        """Whether to look into the other places now: once queries suffice, then now and then."""
-        beyond = self.queries - ABSENCES_NEEDED
+        """Whether to look into the other places now: after the queries sufficed, now and then.
+
+        Not at once: by the next query those of other orders will have sufficed as well.
+        """
+        beyond = self.queries - ABSENCES_NEEDED - 1
         return beyond >= 0 and beyond % _QUERIES_PER_SEARCH == 0
 
     @property

@@ -44,7 +44,11 @@ CONFIRMATIONS: Final = 3
 _NOBODY: Final = ""
 # A list of orders costs as much weight as asking for five of them.
 _ORDERS_AT_ONCE_MIN: Final = 5
-RESTING_ASKED_SINGLY: Final = 3
+# Up to so many orders are asked for one by one.
+ASKED_SINGLY: Final = 3
+# How far back the history is read to find orders in doubt, and how far clocks may differ.
+_HISTORY_MAX_MS: Final = 3_600_000
+_CLOCKS_DIFFER_MS: Final = 1_000
 
 
 class Reconciliation:
@@ -80,6 +84,7 @@ class Reconciliation:
             settings,
             self.is_explained,
             lambda order: order_tokens.is_barred(self._state, order),
+            lambda told: self._state.order_of(told) is not None,
         )
         self._looking: dict[str, asyncio.Lock] = {}
         self._looked_up_ns: dict[str, int] = {}
@@ -132,24 +137,49 @@ class Reconciliation:
     async def settle(self) -> None:
         """Ask about every order that is not settled, then about the account as a whole."""
         began_ns = self._clock.monotonic_ns()
-        await self._try_see_resting()
+        await self._try_see_many()
         for order_id in tuple(self._state.live):
             is_seen = self._looked_up_ns.get(order_id, -1) >= began_ns
             if order_id not in self.in_flight and not is_seen:
                 await self.try_look_up(order_id)
         await self._try_audit()
 
-    async def _try_see_resting(self) -> None:
-        """Ask once for all orders that rest, where there are many: one by one takes too long."""
-        if len(self._state.live) <= RESTING_ASKED_SINGLY or not self._connector.trades_are_complete:
+    async def _try_see_many(self) -> None:
+        """Ask for all orders at once, where there are many: one by one takes too long."""
+        if len(self._state.live) <= ASKED_SINGLY or not self._connector.trades_are_complete:
             return
         try:
             for symbol in self._watched():
                 await self._see_open_orders(symbol)
+                await self._see_history(symbol)
         except AuthenticationError as error:
             self._halt(str(error))
         except (ExchangeError, TimeoutError) as error:
-            logger.warning("open orders are asked for one by one", error=str(error))
+            logger.warning("orders are asked for one by one", error=str(error))
+
+    async def _see_history(self, symbol: str) -> None:
+        """Find orders in doubt in the history since the first was sent, unless that is long ago.
+
+        Those that are not there are looked up one by one, but later: nothing is proven by it.
+        """
+        doubtful = {
+            order_id: min(send.timestamp_ms for send in order.sends.values())
+            for order_id in self._state.live
+            if (order := self._state.orders[order_id]).intent.request.symbol == symbol
+            and order.status in (OrderStatus.UNKNOWN, OrderStatus.SUBMITTED)
+        }
+        since_ms = min(doubtful.values(), default=0) - _CLOCKS_DIFFER_MS
+        age_ms = self._exchange_time_ns() // 1_000_000 - since_ms
+        if len(doubtful) <= ASKED_SINGLY or age_ms > _HISTORY_MAX_MS:
+            return
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            history = await self._connector.fetch_orders(symbol, since_ms=since_ms)
+        for told in history:
+            order_id = self._state.order_of(told)
+            if order_id in self._state.live:
+                await self.learn_told(order_id, told)
+        for order_id in doubtful:
+            self._looked_up_ns[order_id] = self._clock.monotonic_ns()
 
     async def keep_looking(self) -> None:
         """Look up what is unknown often, what is open now and then; audit now and then."""

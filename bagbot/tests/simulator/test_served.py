@@ -18,9 +18,14 @@ DOCUMENT = Path(bagbot.__file__).parents[1] / "docs" / "SIMULATOR.md"
 WANTS_TABLE = "BAGBOT_WRITE_SERVED"
 
 
+def is_peer(item):
+    """Return whether an item is a test of a third-party client; a doctest has no module."""
+    return hasattr(getattr(item, "module", None), "PEER")
+
+
 def have_all_peers_passed(session):
     """Return whether every test of every client has run and passed before this one."""
-    items = [item for item in session.items if hasattr(item.module, "PEER")]
+    items = [item for item in session.items if is_peer(item)]
     return (
         {item.path.name for item in items}
         == {p.name for p in Path(__file__).parent.glob("*_peer.py")}

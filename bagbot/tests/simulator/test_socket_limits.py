@@ -8,10 +8,11 @@ import pytest
 
 from bagbot.domain.errors import ConfigError
 from bagbot.simulator.binance_errors import BinanceError
+from bagbot.simulator.rate_limits import LimitSettings
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.simulator.simulator_settings import SocketSettings
 from bagbot.simulator.socket_limits import ConnectRate, MessageRate, PolicyError
-from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive
+from bagbot.tests.simulator.signing_client import KEY, SECRET, SigningClient, receive, until
 
 SECOND_NS = 1_000_000_000
 
@@ -103,6 +104,28 @@ async def test_the_websocket_api_takes_more_messages_than_a_stream_connection():
                 reply, _ = await client.call(socket, "ping", request_id=number)
                 assert reply["status"] == 200
         assert time.monotonic() - started < 3
+
+
+async def test_answers_keep_their_order_when_their_reader_falls_behind():
+    settings = SimulatorSettings(
+        api_key=KEY, api_secret=SECRET, limits=LimitSettings(weight_per_minute=10**9)
+    )
+    numbers = range(2_400)
+
+    async def all_are_answered():
+        return len(server.requests) == len(numbers)
+
+    async with (
+        SimulatorServer(settings) as server,
+        SigningClient(server.url) as client,
+        client.socket("/ws-api/v3") as socket,
+    ):
+        for number in numbers:
+            # Large ones fill the connection, small ones would fit in before them.
+            method = "ping" if number % 2 else "exchangeInfo"
+            await socket.send_json({"id": number, "method": method})
+        await until(all_are_answered)
+        assert [(await receive(socket))["id"] for _ in numbers] == list(numbers)
 
 
 async def test_a_stream_too_many_ends_the_connection():
