@@ -445,7 +445,7 @@ def _() -> None:
     reconciler.Absence.is_complete = property(  # type: ignore[assignment,method-assign]
         lambda self: self.queries >= reconciler.ABSENCES_NEEDED
     )
-    OrderLookup._search = _finds_nothing  # type: ignore[method-assign,assignment]
+    OrderLookup._search_for = _finds_nothing  # type: ignore[method-assign]
 
 
 async def _finds_nothing(self: Any, order: Order, absence: Any) -> None:
