@@ -257,7 +257,9 @@ def _check_same(order: Order, told: ExchangeOrder) -> None:
         )
         if theirs is not None and ours != theirs
     ]
-    if told.client_order_id is not None and told.client_order_id not in sent:
+    # The exchange's id says that it is the same; a cancel has put its own id in place of ours.
+    is_renamed = told.status is ExchangeOrderStatus.CANCELED and told.id == order.exchange_order_id
+    if not is_renamed and told.client_order_id is not None and told.client_order_id not in sent:
         differences.append(f"client order id: sent {sorted(sent)}, told {told.client_order_id}")
     if differences:
         raise IllegalTransitionError(

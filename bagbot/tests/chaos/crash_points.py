@@ -58,7 +58,9 @@ _CONTRADICTION: Final = ("event contradicts", "another order told")
 _DEAF_TO_OTHERS: Final = ("foreign order", "event dropped", "subscription refused")
 _DEAF_TO_OURS: Final = ("answer lost", "direct query blind", "subscription refused")
 _RENAMED: Final = ("foreign cancel", "cancel renames", *_DEAF_TO_OURS)
-_BOOKS_ANEW: Final = ("another bagbot", "foreign order", *_DEAF_TO_OURS)
+# The other bagbot must be heard at once, and ours not.
+_BOOKS_ANEW: Final = ("another bagbot", "answer lost", "direct query blind", "event dropped")
+_MANY_UNNAMED: Final = ("foreign order", "event dropped", *_DEAF_TO_OURS)
 NEEDS: Final = {
     "record DISPUTE": _CONTRADICTION,
     "record EXTERNAL_FILLED": ("foreign order",),
@@ -75,11 +77,11 @@ NEEDS: Final = {
     "reconciliation._find_own #2": _BOOKS_ANEW,
     "reconciliation._find_owners #1": _DEAF_TO_OTHERS,
     "reconciliation._find_owners #2": _DEAF_TO_OTHERS,
-    "reconciliation._find_owners #3": _DEAF_TO_OURS,
+    "reconciliation._find_owners #3": _MANY_UNNAMED,
     "reconciliation._owner #1": _DEAF_TO_OTHERS,
     "reconciliation._owner #2": _DEAF_TO_OURS,
     "reconciliation._owner #3": _DEAF_TO_OTHERS,
-    "reconciliation._see_external #1": _RENAMED,
+    "reconciliation._see_external #1": (*_RENAMED, "thin market"),
     "reconciliation._see_external #2": ("foreign order",),
     "reconciliation._see_external #3": ("another bagbot",),
     "reconciliation._see_open_orders #2": _DEAF_TO_OTHERS,

@@ -194,6 +194,7 @@ class Faults:
         self._rng = rng
         self.struck: Counter[str] = Counter()
         self.healed = False
+        self._brought: set[str] = set()
         self._write = _some(rng, WRITES, 3)
         self._read = _some(rng, READS, 2)
         self.others = {
@@ -215,6 +216,7 @@ class Faults:
             self._read_share = max(self._read_share, 0.3)
         if not set(EVENTS).isdisjoint(names):
             self._stream_share = max(self._stream_share, 0.1)
+        self._brought.update(names)
         self.others.update(name for name in names if name in _OTHERS)
 
     def of_write(self) -> tuple[str, Delivery]:
@@ -227,6 +229,8 @@ class Faults:
 
     def strikes(self, name: str, share: float = 1.0) -> bool:
         """Return whether a fault of another class strikes now, which counts it."""
+        if name in self._brought:
+            share *= 2
         if self.healed or name not in self.others or self._rng.random() >= share:
             return False
         self.struck[name] += 1

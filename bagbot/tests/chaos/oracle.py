@@ -239,6 +239,8 @@ class Oracle:
             self._judge_external(entry)
         elif isinstance(entry, ResidualFound):
             self._judge_residual(entry)
+        elif isinstance(entry, BaselineTaken):
+            self.host.books_begin()
         elif isinstance(entry, events.Cancelled | events.Expired):
             venue_order = self._judge_exists(where, record.order_id, entry.exchange_order_id)
             ends = (

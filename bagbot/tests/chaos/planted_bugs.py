@@ -32,7 +32,7 @@ from bagbot.domain.order import Order, OrderStatus, client_order_id
 from bagbot.storage.journal import Record
 from bagbot.tests.chaos.crashable_journal import CrashableJournal
 from bagbot.tests.chaos.world import WatchedJournal
-from bagbot.trading import reconciler
+from bagbot.trading import order_lookup, reconciler
 from bagbot.trading.account_book import AccountBook
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors import binance_connector, binance_messages
@@ -450,6 +450,47 @@ def _() -> None:
 
 async def _finds_nothing(self: Any, order: Order, absence: Any) -> None:
     return None
+
+
+@planted("a search for another order, begun too early, taken as proof")
+def _() -> None:
+    order_lookup._Search.is_of_use = lambda self, absence: True  # type: ignore[method-assign]
+
+
+@planted("the search for the oldest order leaves the older history out")
+def _() -> None:
+    def make(search: Any) -> Any:
+        async def shallow(self: Any, symbol: str, begun_ns: int) -> Any:
+            newest = max(each.since_ms for each in self._absences.values())
+            for each in self._absences.values():
+                each.since_ms = max(each.since_ms, newest)
+            return await search(self, symbol, begun_ns)
+
+        return shallow
+
+    change(OrderLookup, "_search", make)
+
+
+@planted("orders in doubt that one read of the history omits taken as not accepted")
+def _() -> None:
+    def make(see: Any) -> Any:
+        async def hasty(self: Any, symbol: str) -> None:
+            await see(self, symbol)
+            for order_id in tuple(self._state.live):
+                order = self._state.orders[order_id]
+                if order.status is OrderStatus.UNKNOWN:
+                    now_ns = self._clock.time_ns()
+                    gone = NotAccepted(time_ns=now_ns, attempt=order.attempt, proof="history")
+                    await self._book.learn(order_id, [gone])
+
+        return hasty
+
+    change(Reconciliation, "_see_history", make)
+
+
+@planted("an order that a cancel has renamed is taken for none of ours")
+def _() -> None:
+    reconciler.may_be = lambda order, told: False
 
 
 @planted("gap not paged: only the first page of the orders")

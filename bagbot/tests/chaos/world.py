@@ -203,6 +203,12 @@ class World:
             price_collar_ratio=Decimal("0.02"),
             symbols=frozenset({OURS}),
         )
+        if triggers is None:
+            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
+        self.wanted = frozenset(needed(triggers))
+        self.faults.bring(self.wanted)
+        self.is_impatient = wants_impatience(triggers)
+        self.watch = CrashWatch(triggers)
         self.oracle = Oracle(limit, lambda: self.agenda.now_ns)
         balances = {
             "BTC": rng.choice((ONE // 20, ONE)),
@@ -213,12 +219,6 @@ class World:
         )
         self.disk = JournalDisk()
         self.oracle.host, self.oracle.disk = self.host, self.disk
-        if triggers is None:
-            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
-        self.wanted = frozenset(needed(triggers))
-        self.faults.bring(self.wanted)
-        self.is_impatient = wants_impatience(triggers)
-        self.watch = CrashWatch(triggers)
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
         self.switch = "off"
@@ -232,7 +232,8 @@ class World:
         self.oracle.wished = {
             intent_id("main", wish.identity): wish.request for wish in self.wishes
         }
-        self._heal_ns = int(HEAL_S * NS)
+        # An order is given up a minute after its fence: time enough to find another in its place.
+        self._heal_ns = int(HEAL_S * (1.6 if "cancel renames" in self.wanted else 1) * NS)
         self._plan_world()
 
     # What is going to happen.
@@ -391,8 +392,9 @@ class World:
 
         An order of unknown outcome is proven absent only while nothing is left over.
         """
+        longest_s = 4 if "another bagbot" in self.wanted else 20
         while True:
-            await asyncio.sleep(self.rng.uniform(2, 20))
+            await asyncio.sleep(self.rng.uniform(min(2, longest_s / 4), longest_s))
             if engine.disputes and not self.oracle.is_killed and engine.killed is None:
                 with suppress(JournalError):
                     await engine.set_kill_switch(None, by="chaos")
@@ -401,6 +403,9 @@ class World:
         opened = self.host.venue.exchange.open_orders(1, SYMBOL)
         # What has filled in part is what an owner sees first.
         among = [order for order in opened if order.executed] or opened
+        if "cancel renames" in self.wanted:
+            # And what no direct query shows is what a cancel hides for good.
+            among = [o for o in among if self.host.is_blind_to(o.order_id)] or among
         if among:
             self.host.own_hand_cancels(self.rng.choice(among).order_id)
 

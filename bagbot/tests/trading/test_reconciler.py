@@ -164,6 +164,15 @@ def test_an_order_whose_exchange_id_is_known_is_no_other() -> None:
     assert not reconciler.may_be(known, CANCELLED_BY_HAND)
 
 
+def test_a_cancelled_order_of_our_exchange_id_is_ours_whatever_it_is_called() -> None:
+    known = apply(sent_limit(), Accepted(time_ns=3, exchange_order_id=CANCELLED_BY_HAND.id))
+    ended = reconciler.events_from(known, CANCELLED_BY_HAND, 5)
+    assert isinstance(ended[-1], Cancelled)
+    for other in ({"status": ExchangeOrderStatus.OPEN}, {"id": "78"}, {"side": Side.SELL}):
+        with pytest.raises(IllegalTransitionError):
+            reconciler.events_from(known, replace(CANCELLED_BY_HAND, **other), 5)
+
+
 def test_our_ids_bear_our_mark_and_those_of_others_do_not() -> None:
     ours = client_order_id("main", "BTC/USDT", "ord_x", 0)
     assert reconciler.bears_our_mark(replace(TOLD, client_order_id=ours))
