@@ -6,7 +6,7 @@ nothing by itself: `not_accepted` lists what must come together before an order 
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -127,6 +127,17 @@ def may_be(order: Order, told: ExchangeOrder) -> bool:
         and (request.price is None or told.price in (None, request.price))
         and told.exchange_time_ns >= sent_ns
     )
+
+
+def under_own_id(order: Order, told: ExchangeOrder) -> ExchangeOrder:
+    """Return what a list tells of an order of ours, under its own id though a cancel renamed it.
+
+    Only the exchange's id can say that it is the same.
+    """
+    is_same = told.id == order.exchange_order_id
+    if is_same and told.status is ExchangeOrderStatus.CANCELED:
+        return replace(told, client_order_id=order.client_order_id)
+    return told
 
 
 def contested(order: Order, told: ExchangeOrder) -> Contested:
@@ -257,9 +268,7 @@ def _check_same(order: Order, told: ExchangeOrder) -> None:
         )
         if theirs is not None and ours != theirs
     ]
-    # The exchange's id says that it is the same; a cancel has put its own id in place of ours.
-    is_renamed = told.status is ExchangeOrderStatus.CANCELED and told.id == order.exchange_order_id
-    if not is_renamed and told.client_order_id is not None and told.client_order_id not in sent:
+    if told.client_order_id is not None and told.client_order_id not in sent:
         differences.append(f"client order id: sent {sorted(sent)}, told {told.client_order_id}")
     if differences:
         raise IllegalTransitionError(

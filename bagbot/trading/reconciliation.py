@@ -177,7 +177,7 @@ class Reconciliation:
         for told in history:
             order_id = self._state.order_of(told)
             if order_id in self._state.live:
-                await self.learn_told(order_id, told)
+                await self._learn_listed(order_id, told)
         for order_id in doubtful:
             self._looked_up_ns[order_id] = self._clock.monotonic_ns()
 
@@ -440,7 +440,11 @@ class Reconciliation:
                 if order_id is None:
                     await self._see_external(told)
                 else:
-                    await self.learn_told(order_id, told)
+                    await self._learn_listed(order_id, told)
+
+    async def _learn_listed(self, order_id: str, told: ExchangeOrder) -> None:
+        own = reconciler.under_own_id(self._state.orders[order_id], told)
+        await self.learn_told(order_id, own)
 
     async def _book_trade(self, trade: Trade) -> bool:
         """Book one trade with the order it belongs to; return False when that is not clear yet."""

@@ -57,7 +57,7 @@ UNREACHABLE: Final = {
 _CONTRADICTION: Final = ("event contradicts", "another order told")
 _DEAF_TO_OTHERS: Final = ("foreign order", "event dropped", "subscription refused")
 _DEAF_TO_OURS: Final = ("answer lost", "direct query blind", "subscription refused")
-_RENAMED: Final = ("foreign cancel", "cancel renames", *_DEAF_TO_OURS)
+_RENAMED: Final = ("foreign cancel", "cancel renames", "request lost", *_DEAF_TO_OURS)
 # The other bagbot must be heard at once, and ours not.
 _BOOKS_ANEW: Final = ("another bagbot", "answer lost", "direct query blind", "event dropped")
 _MANY_UNNAMED: Final = ("foreign order", "event dropped", *_DEAF_TO_OURS)

@@ -457,20 +457,6 @@ def _() -> None:
     order_lookup._Search.is_of_use = lambda self, absence: True  # type: ignore[method-assign]
 
 
-@planted("the search for the oldest order leaves the older history out")
-def _() -> None:
-    def make(search: Any) -> Any:
-        async def shallow(self: Any, symbol: str, begun_ns: int) -> Any:
-            newest = max(each.since_ms for each in self._absences.values())
-            for each in self._absences.values():
-                each.since_ms = max(each.since_ms, newest)
-            return await search(self, symbol, begun_ns)
-
-        return shallow
-
-    change(OrderLookup, "_search", make)
-
-
 @planted("orders in doubt that one read of the history omits taken as not accepted")
 def _() -> None:
     def make(see: Any) -> Any:

@@ -79,12 +79,15 @@ from bagbot.trading.risk_manager import RiskLimits, RiskManager
 from bagbot.trading.submission import ExecutorSettings, NotReadyError, Submission, View
 
 OURS: Final = "BTC/USDT"
-ORDERS: Final = 28
+ORDERS: Final = 25
+MESSAGES_MAX: Final = 4
 PAGE: Final = 4
 EVENTS_WAITING: Final = 2
 ORDERS_AT_ONCE: Final = 2
 SCRIPT_S: Final = 60.0
 HEAL_S: Final = 90.0
+LONG_HEAL_S: Final = 210.0
+LATER_S: Final = 75.0
 LIVES_MAX: Final = 80
 SETTLE_S: Final = 900.0
 # A difference is believed after a minute, in which audits come all six seconds.
@@ -228,12 +231,17 @@ class World:
         self.engine: OrderExecutor | None = None
         self._exchange: Any = None
         self._stop: asyncio.Event | None = None
+        self._messages = 0
         self.wishes = [self._wish(number) for number in range(ORDERS)]
         self.oracle.wished = {
             intent_id("main", wish.identity): wish.request for wish in self.wishes
         }
-        # An order is given up a minute after its fence: time enough to find another in its place.
-        self._heal_ns = int(HEAL_S * (1.6 if "cancel renames" in self.wanted else 1) * NS)
+        # An order is given up a minute after its fence: here there is time for that, twice.
+        is_long = "cancel renames" in self.wanted
+        self._heal_ns = int((LONG_HEAL_S if is_long else HEAL_S) * NS)
+        if is_long:
+            for wish in rng.sample(self.wishes, ORDERS // 2):
+                wish.at_s += LATER_S
         self._plan_world()
 
     # What is going to happen.
@@ -243,7 +251,8 @@ class World:
         # In bursts, so that many are under way at a time.
         at_s = rng.choice((0.0, 5.0, 5.0, 20.0, 40.0)) + rng.random() * rng.choice((0.05, 3, 20))
         wish = Wish(f"wish-{number}", min(at_s, SCRIPT_S), self._request())
-        if rng.random() < 0.06:
+        if rng.random() < 0.07 and self._messages < MESSAGES_MAX:
+            self._messages += 1
             wish.request, wish.message = None, "nothing to do"
         if rng.random() < 0.4 or self.is_impatient:
             wish.cancel_after_s = rng.choice((0.0, 0.05, 1.0, 10.0))
