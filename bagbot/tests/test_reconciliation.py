@@ -407,6 +407,23 @@ async def test_every_page_of_trades_is_read(
         await assert_explained(simulator, executor)
 
 
+async def test_the_books_begin_with_both_rows_of_a_trade_with_oneself(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with hands(simulator) as somebody:
+        ticker = await ask(simulator, "GET", "/api/v3/ticker/bookTicker?symbol=BTCUSDT")
+        inside = Decimal(ticker["askPrice"]) - Decimal("0.01")
+        limit = {"type": "limit", "price": str(inside)}
+        await somebody.create_order(market("buy", "0.001") | limit)
+        await somebody.create_order(market("sell", "0.001") | limit)
+        first, second = await somebody.fetch_my_trades("BTC/USDT", from_trade_id="0")
+        assert first.fill.trade_id == second.fill.trade_id
+    for _ in range(2):
+        async with trading(simulator, tmp_path, AUDITED) as executor:
+            assert executor.state.external_fills == []
+            await assert_explained(simulator, executor)
+
+
 async def test_an_answer_about_another_order_makes_no_trade_its_own(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:

@@ -400,7 +400,9 @@ class Reconciliation:
                     f"memory, or this is another account; nothing is changed here",
                 )
                 return False
-            trades = trades[1:]
+            # The books began with both rows of a trade that the account made with itself.
+            is_first = newest == baseline.trades.get(symbol)
+            trades = [t for t in trades[1:] if not is_first or t.fill.trade_id != newest]
         elif newest is None:
             # A symbol that joined later: what happened before the books began is not theirs.
             began_ns = baseline.exchange_time_ns

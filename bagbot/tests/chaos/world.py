@@ -90,8 +90,8 @@ LONG_HEAL_S: Final = 210.0
 LATER_S: Final = 75.0
 LIVES_MAX: Final = 80
 SETTLE_S: Final = 900.0
-# A difference is believed after a minute, in which audits come all six seconds.
-BOOKS_S: Final = 180.0
+# A difference is believed after a minute, and the owner may have the books begin anew meanwhile.
+BOOKS_S: Final = 400.0
 # Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
 NOTICE_S: Final = 75.0
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
