@@ -352,8 +352,9 @@ class ExchangeHost:
             return row
         if not self.faults.strikes("cancel renames"):
             return row
-        if self.is_blind_to(order.order_id):
+        if self.is_blind_to(order.order_id) or order.executed:
             # Neither the history nor the direct query tells whose it is: that may be disputed.
+            # So may an order that its trade leads to, before the direct query was asked.
             self.contradictions += 1
         return {**row, "clientOrderId": order.cancel_id}
 
