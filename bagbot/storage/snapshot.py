@@ -96,7 +96,7 @@ def read_snapshot(path: Path, *, fold: str) -> Snapshot | None:
     body = content[len(line) + 1 :]
     try:
         header = msgspec.json.decode(line, type=_Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnusableSnapshotError(f"its first line cannot be understood: {error}") from error
     if header.magic != _MAGIC:
         raise UnusableSnapshotError(f"it is of another format: {header.magic!r}")

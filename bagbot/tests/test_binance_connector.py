@@ -361,6 +361,28 @@ async def test_all_trades_of_an_order_that_fill_more_than_a_page(
     assert [t.fill.trade_id for t in trades] == [f.trade_id for f in order.fills]
 
 
+async def test_a_page_may_end_between_the_two_rows_of_a_trade_with_oneself(
+    connector: BinanceConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    price = (await connector.fetch_ticker(SYMBOL)).last
+    assert price is not None
+    resting = {"symbol": SYMBOL, "side": "sell", "type": "limit", "amount": "0.001"}
+    await connector.create_order({"symbol": SYMBOL, "side": "buy", "type": "market", "amount": 1})
+    before = len(await connector.fetch_my_trades(SYMBOL, from_trade_id="0"))
+    book = await connector.fetch_ticker(SYMBOL)
+    assert book.bid is not None
+    assert book.ask is not None
+    between = (book.bid + book.ask) / 2
+    await connector.create_order(resting | {"price": str(between)})
+    await connector.create_order(resting | {"side": "buy", "price": str(between)})
+    whole = await connector.fetch_my_trades(SYMBOL, from_trade_id="0")
+    assert len(whole) == before + 2
+    assert whole[-1].fill.trade_id == whole[-2].fill.trade_id
+    for page in range(3, len(whole) + 2):
+        monkeypatch.setattr("bagbot.trading.connectors.binance_connector._PAGE", page)
+        assert list(await connector.fetch_my_trades(SYMBOL, from_trade_id="0")) == list(whole)
+
+
 async def test_tickers_of_several_markets_with_one_request(
     connector: BinanceConnector, simulator: SimulatorServer
 ):

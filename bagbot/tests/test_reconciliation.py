@@ -201,6 +201,26 @@ async def test_what_no_trade_explains_is_an_alarm_that_allows_reducing_only(
         assert executor.disputes == {}
 
 
+async def test_an_alarm_can_be_put_aside_in_the_middle_of_an_audit(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """Putting it aside closes the books, under an audit that is reading trades for them."""
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        await forged(simulator, "BTC", "-0.5", 1_000_000)
+        await until(lambda: "BTC/USDT" in executor.disputes)
+        slow = {"method": "GET", "path": "/api/v3/myTrades", "kind": "delay_answer"}
+        for delay_s in (0.05, 0.1, 0.2):
+            await ask(simulator, "POST", "/admin/faults", slow | {"delay_s": delay_s, "count": 1})
+            audit = asyncio.create_task(executor._reconciliation.is_explained())
+            await asyncio.sleep(delay_s / 2)
+            await executor.set_kill_switch(None, by="a human who looked")
+            await audit
+        await until(lambda: executor.state.holdings.baseline is not None)
+        await asyncio.sleep(0.5)
+        assert executor.not_ready_reason is None
+        assert executor.disputes == {}
+
+
 async def test_a_residual_that_is_there_at_the_start_is_found_before_the_first_order(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:
@@ -385,6 +405,29 @@ async def test_every_page_of_trades_is_read(
     async with trading(simulator, tmp_path, AUDITED) as executor:
         assert len(executor.state.external_fills) == 10
         await assert_explained(simulator, executor)
+
+
+async def test_the_books_begin_with_both_rows_of_a_trade_with_oneself(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with hands(simulator) as somebody:
+        # The market may move in between: then once more.
+        for _ in range(20):
+            ticker = await ask(simulator, "GET", "/api/v3/ticker/bookTicker?symbol=BTCUSDT")
+            middle = (Decimal(ticker["bidPrice"]) + Decimal(ticker["askPrice"])) / 2
+            at = {"type": "limit", "price": str(middle.quantize(Decimal("0.01")))}
+            for side in ("buy", "sell"):
+                await somebody.create_order(market(side, "0.001") | at)
+            for order in await somebody.fetch_open_orders("BTC/USDT"):
+                await somebody.cancel_order(order.id, "BTC/USDT")
+            trades = await somebody.fetch_my_trades("BTC/USDT", from_trade_id="0")
+            if len(trades) > 1 and trades[-1].fill.trade_id == trades[-2].fill.trade_id:
+                break
+        assert trades[-1].fill.trade_id == trades[-2].fill.trade_id
+    for _ in range(2):
+        async with trading(simulator, tmp_path, AUDITED) as executor:
+            assert executor.state.external_fills == []
+            await assert_explained(simulator, executor)
 
 
 async def test_an_answer_about_another_order_makes_no_trade_its_own(

@@ -6,7 +6,7 @@ nothing by itself: `not_accepted` lists what must come together before an order 
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -127,6 +127,17 @@ def may_be(order: Order, told: ExchangeOrder) -> bool:
         and (request.price is None or told.price in (None, request.price))
         and told.exchange_time_ns >= sent_ns
     )
+
+
+def under_own_id(order: Order, told: ExchangeOrder) -> ExchangeOrder:
+    """Return what a list tells of an order of ours, under its own id though a cancel renamed it.
+
+    Only the exchange's id can say that it is the same.
+    """
+    is_same = told.id == order.exchange_order_id
+    if is_same and told.status is ExchangeOrderStatus.CANCELED:
+        return replace(told, client_order_id=order.client_order_id)
+    return told
 
 
 def contested(order: Order, told: ExchangeOrder) -> Contested:

@@ -177,7 +177,7 @@ class Reconciliation:
         for told in history:
             order_id = self._state.order_of(told)
             if order_id in self._state.live:
-                await self.learn_told(order_id, told)
+                await self._learn_listed(order_id, told)
         for order_id in doubtful:
             self._looked_up_ns[order_id] = self._clock.monotonic_ns()
 
@@ -329,12 +329,13 @@ class Reconciliation:
             symbols = self._watched()
             if self._state.holdings.baseline is None:
                 return await self._take_baseline(symbols)
+            baseline = self._state.holdings.baseline
             told = await self._fetch_holdings(symbols)
             is_covered = True
             for symbol in symbols:
-                is_covered = await self._cover(symbol) and is_covered
+                is_covered = await self._cover(symbol, baseline) and is_covered
                 await self._see_open_orders(symbol)
-            return await self._compare(told, symbols, is_covered=is_covered)
+            return await self._compare(told, symbols, baseline) and is_covered
 
     async def _take_baseline(self, symbols: Sequence[str]) -> bool:
         """Begin the books: what the account holds now, while nothing trades."""
@@ -380,13 +381,17 @@ class Reconciliation:
                 await self._learn_trade(owner, trade)
         return True
 
-    async def _cover(self, symbol: str) -> bool:
+    async def _cover(self, symbol: str, baseline: BaselineTaken) -> bool:
         """Book every trade since the newest one booked; return whether none was left out."""
         holdings = self._state.holdings
-        assert holdings.baseline is not None
+        # A human may close the books at any time, by turning the kill switch off.
+        if holdings.baseline is not baseline:
+            return False
         newest = holdings.covered.get(symbol)
         # Without any trade before the books began, all there are belong to them, page after page.
         trades = await self._fetch_trades(symbol, "0" if newest == "" else newest)
+        if holdings.baseline is not baseline:
+            return False
         if newest:
             if not trades or trades[0].fill.trade_id != newest:
                 await self._book.dispute(
@@ -395,10 +400,12 @@ class Reconciliation:
                     f"memory, or this is another account; nothing is changed here",
                 )
                 return False
-            trades = trades[1:]
+            # The books began with both rows of a trade that the account made with itself.
+            is_first = newest == baseline.trades.get(symbol)
+            trades = [t for t in trades[1:] if not is_first or t.fill.trade_id != newest]
         elif newest is None:
             # A symbol that joined later: what happened before the books began is not theirs.
-            began_ns = holdings.baseline.exchange_time_ns
+            began_ns = baseline.exchange_time_ns
             trades = [trade for trade in trades if trade.fill.exchange_time_ns > began_ns]
         await self._find_owners(symbol, trades)
         last, is_complete = newest, True
@@ -409,6 +416,8 @@ class Reconciliation:
             is_complete = await self._book_trade(trade) and is_complete
             if is_complete and trade.fill.exchange_time_ns <= settled_ns:
                 last = trade.fill.trade_id
+        if holdings.baseline is not baseline:
+            return False
         if last and last != newest:
             now_ns = self._clock.time_ns()
             await self._book.note(TradesCovered(time_ns=now_ns, symbol=symbol, trade_id=last))
@@ -433,7 +442,11 @@ class Reconciliation:
                 if order_id is None:
                     await self._see_external(told)
                 else:
-                    await self.learn_told(order_id, told)
+                    await self._learn_listed(order_id, told)
+
+    async def _learn_listed(self, order_id: str, told: ExchangeOrder) -> None:
+        own = reconciler.under_own_id(self._state.orders[order_id], told)
+        await self.learn_told(order_id, own)
 
     async def _book_trade(self, trade: Trade) -> bool:
         """Book one trade with the order it belongs to; return False when that is not clear yet."""
@@ -540,14 +553,18 @@ class Reconciliation:
                     await self._see_external(told)
 
     async def _compare(
-        self, told: Mapping[str, Decimal], symbols: Sequence[str], *, is_covered: bool
+        self, told: Mapping[str, Decimal], symbols: Sequence[str], baseline: BaselineTaken
     ) -> bool:
         """Compare what is held with the books; a difference must stay the same to be believed."""
         holdings = self._state.holdings
+        if holdings.baseline is not baseline:
+            return False
         booked = holdings.booked
         found = holdings.unexplained(told, symbols)
         if found:
             again = await self._fetch_holdings(symbols)
+            if holdings.baseline is not baseline:
+                return False
             if again != told or holdings.booked != booked:
                 # Something traded meanwhile: this round says nothing.
                 self._suspected, self._suspected_rounds = {}, 0
@@ -558,8 +575,8 @@ class Reconciliation:
             self._audit_within(max(self._settings.probe_interval_s, lag_s / 10))
             return False
         self._suspected_at_start = frozenset()
-        await self._settle_residuals(found)
-        return is_covered and not found
+        await self._settle_residuals(found, baseline)
+        return not found
 
     def _is_sure(self, found: dict[str, Decimal]) -> bool:
         """Whether nothing is left over, or the same in enough rounds and for long enough."""
@@ -575,12 +592,16 @@ class Reconciliation:
         has_lasted = now_ns - self._suspected_since_ns >= lag_ns
         return not found or (self._suspected_rounds >= CONFIRMATIONS and has_lasted)
 
-    async def _settle_residuals(self, found: Mapping[str, Decimal]) -> None:
+    async def _settle_residuals(
+        self, found: Mapping[str, Decimal], baseline: BaselineTaken
+    ) -> None:
         known = self._state.holdings.residuals
         for name in sorted(found.keys() | known.keys()):
             amount = found.get(name, Decimal(0))
             if known.get(name, Decimal(0)) == amount:
                 continue
+            if self._state.holdings.baseline is not baseline:
+                return
             now_ns = self._clock.time_ns()
             await self._book.note(ResidualFound(time_ns=now_ns, name=name, amount=amount))
             if amount:

@@ -34,23 +34,78 @@ def _modules() -> tuple[ModuleType, ...]:
 MODULES: Final = _modules()
 
 # Points that no run can reach, and why; one that is reached after all fails the run as well.
+_NO_TOKENS: Final = "tokens are off here"
 UNREACHABLE: Final = {
     "record WITHDRAWN": "INTENT and SEND are one write, so no crash comes in between",
     "order_executor.__aenter__ #3": "a task group is entered without waiting",
     "order_executor.__aenter__ #6": "a task group without tasks is left without waiting",
-    "order_executor._learn_trades #3": "only for an exchange that lists no trades",
     "order_executor.cancel #5": "only for a connector whose cancel answers with nothing",
+    "reconciliation._learn_trades #3": "only for an exchange that lists no trades",
+    "reconciliation._fetch_holdings #1": "only on futures",
+    "reconciliation._cover #2": "only for an exchange that forgets trades",
+    "order_executor._carry_out #3": _NO_TOKENS,
+    "order_executor._keep_tokens #1": _NO_TOKENS,
+    "order_executor._keep_tokens #2": _NO_TOKENS,
+    "order_executor._make_token #1": _NO_TOKENS,
+    "order_executor._make_token #2": _NO_TOKENS,
+    "order_executor._make_token #3": _NO_TOKENS,
+    "order_executor._send_again #1": _NO_TOKENS,
+    "reconciliation._take_token_back #1": _NO_TOKENS,
+    "reconciliation.look_up #6": _NO_TOKENS,
 }
 # What must go wrong for a point to come into reach.
+_CONTRADICTION: Final = ("event contradicts", "another order told")
+_DEAF_TO_OTHERS: Final = ("foreign order", "event dropped", "subscription refused")
+_DEAF_TO_OURS: Final = ("answer lost", "direct query blind", "subscription refused")
+_RENAMED: Final = ("foreign cancel", "cancel renames", "request lost", *_DEAF_TO_OURS)
+# The other bagbot must be heard at once, and ours not.
+_BOOKS_ANEW: Final = ("another bagbot", "answer lost", "direct query blind", "event dropped")
+_MANY_UNNAMED: Final = ("foreign order", "event dropped", *_DEAF_TO_OURS)
 NEEDS: Final = {
-    "record DISPUTE": ("event contradicts", "another order told"),
-    "order_executor._dispute #1": ("event contradicts", "another order told"),
-    "order_executor._learn #1": ("event contradicts",),
-    "order_executor._learn_told #1": ("another order told",),
+    "record DISPUTE": _CONTRADICTION,
+    "record EXTERNAL_FILLED": ("foreign order",),
+    "record RESIDUAL": ("deposit",),
+    "account_book.dispute #1": _CONTRADICTION,
+    "account_book.learn #1": ("event contradicts",),
     "order_executor.__aexit__ #1": ("orderly restart",),
+    "reconciliation._audit #1": ("read slow", "stream cut", "foreign order"),
+    "reconciliation._book_trade #1": _DEAF_TO_OTHERS,
+    "reconciliation._book_trade #3": ("foreign order",),
+    "reconciliation._compare #2": ("deposit",),
+    "reconciliation._cover #3": _DEAF_TO_OTHERS,
+    "reconciliation._find_own #1": _BOOKS_ANEW,
+    "reconciliation._find_own #2": _BOOKS_ANEW,
+    "reconciliation._find_owners #1": _DEAF_TO_OTHERS,
+    "reconciliation._find_owners #2": _DEAF_TO_OTHERS,
+    "reconciliation._find_owners #3": _MANY_UNNAMED,
+    "reconciliation._owner #1": _DEAF_TO_OTHERS,
+    "reconciliation._owner #2": _DEAF_TO_OURS,
+    "reconciliation._owner #3": _DEAF_TO_OTHERS,
+    "reconciliation._see_external #1": (*_RENAMED, "thin market"),
+    "reconciliation._see_external #2": ("foreign order",),
+    "reconciliation._see_external #3": ("another bagbot",),
+    "reconciliation._see_open_orders #2": _DEAF_TO_OTHERS,
+    "reconciliation._see_open_orders #4": (*_DEAF_TO_OTHERS, "foreign cancel"),
+    "reconciliation._see_open_orders #5": (*_DEAF_TO_OTHERS, "foreign cancel"),
+    "reconciliation._settle_residuals #1": ("deposit",),
+    "reconciliation._shout #1": _RENAMED,
+    "reconciliation._take_baseline #3": _BOOKS_ANEW,
+    "reconciliation.hear #2": ("foreign order",),
+    "reconciliation.learn_told #1": _CONTRADICTION,
+    "reconciliation.look_up #4": _RENAMED,
+    "reconciliation.look_up #5": _DEAF_TO_OURS,
+    "reconciliation._learn_trades #2": _DEAF_TO_OURS,
+    "reconciliation._see_open_orders #3": _DEAF_TO_OURS,
+    "record NOT_ACCEPTED": ("request lost",),
+    "record OUTCOME_UNKNOWN": ("answer lost",),
+    "record REJECTED": ("refused by the exchange",),
+    "account_book.learn_together #1": ("orderly restart",),
+    "order_executor._learn_interrupted #1": ("orderly restart",),
+    "reconciliation.start #3": ("deposit", "orderly restart"),
+    "reconciliation.start #4": ("deposit", "orderly restart"),
 }
 # What is only waited for when two cancels of one order are under way at a time.
-_IMPATIENCE: Final = "order_executor._look_up #1"
+_IMPATIENCE: Final = "reconciliation.look_up #1"
 # Functions that neither submit, cancel nor recover.
 _NOT_ON_THE_PATH: Final = frozenset({"until_settled"})
 
@@ -89,6 +144,10 @@ def _is_point(node: ast.AST) -> TypeGuard[ast.Await | ast.AsyncFor | ast.AsyncWi
     return isinstance(node, ast.Await | ast.AsyncFor)
 
 
+def _needs_luck(point: Point) -> bool:
+    return point.name in NEEDS or point.name == _IMPATIENCE
+
+
 class CrashPoints:
     """All points there are."""
 
@@ -104,6 +163,7 @@ class CrashPoints:
         ]
         self.all = [Point(name, side) for name in self.names for side in ("before", "after")]
         self.expected = [p for p in self.all if p.name not in UNREACHABLE]
+        self.rare = [p for p in self.expected if _needs_luck(p)]
 
 
 POINTS: Final = CrashPoints()
@@ -130,19 +190,28 @@ def wants_impatience(triggers: list[Trigger]) -> bool:
 
 
 def draw_triggers(rng: random.Random, seed: int) -> list[Trigger]:
-    """Return the crashes planned for a seed; every point gets its turn as the seeds go by."""
+    """Return the crashes planned for a seed; every point gets its turn as the seeds go by.
+
+    Those at a point come whenever it is passed, the others one after the other.
+    """
     triggers: list[Trigger] = []
     for number in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
         if rng.random() < 0.6:
             point = POINTS.expected[(seed + number * 31) % len(POINTS.expected)]
-            count = 1 if point.name in (*NEEDS, _IMPATIENCE) else rng.choice((1, 1, 1, 2, 3, 8))
+            count = 1 if _needs_luck(point) else rng.choice((1, 1, 1, 2, 3, 8))
             triggers.append(Trigger(point=point, count=count))
         elif number and rng.random() < 0.6:
             # Soon after the last one: while it recovers.
             triggers.append(Trigger(steps=rng.randint(1, 60)))
         else:
             triggers.append(Trigger(steps=int(1 + 900 * rng.random() ** 2)))
+    if rng.random() < 0.5:
+        triggers.append(Trigger(point=POINTS.rare[seed % len(POINTS.rare)]))
     return triggers
+
+
+def _sides(triggers: list[Trigger]) -> frozenset[str]:
+    return frozenset(trigger.point.side for trigger in triggers if trigger.point is not None)
 
 
 class CrashWatch(Watch):
@@ -150,6 +219,7 @@ class CrashWatch(Watch):
 
     def __init__(self, triggers: list[Trigger]) -> None:
         self._triggers = triggers
+        self._sides = _sides(triggers)
         self._cache: dict[tuple[CodeType, int], str | None] = {}
         self._queued: dict[str, None] = {}
         self.hit: dict[str, int] = {}
@@ -180,33 +250,29 @@ class CrashWatch(Watch):
         self._queued = {}
 
     def _step(self, task: Coroutine[Any, Any, Any], side: str) -> None:
-        if not self._triggers or not self.is_armed:
-            return
-        trigger = self._triggers[0]
-        if trigger.point is None:
-            if self.steps >= trigger.steps:
-                self._crash(self._names(task), side)
-        elif trigger.point.side == side and not trigger.point.name.startswith("record "):
-            names = self._names(task)
-            if trigger.point.name in names:
-                self._count(trigger, names, side)
+        # Where a task stands is costly to find out, and this is every step there is.
+        if self._triggers and (side in self._sides or self._is_due()):
+            self._passed(self._names(task), side)
 
     def _passed(self, names: list[str], side: str) -> None:
-        if self._triggers and self.is_armed and names:
-            trigger = self._triggers[0]
-            if trigger.point is not None and trigger.point.side == side:
-                if trigger.point.name in names:
-                    self._count(trigger, names, side)
-            elif trigger.point is None and self.steps >= trigger.steps:
-                self._crash(names, side)
+        if not self._triggers or not self.is_armed:
+            return
+        if self._is_due():
+            self._crash(self._triggers[0], names, side)
+        for trigger in self._triggers:
+            point = trigger.point
+            if point is not None and point.side == side and point.name in names:
+                trigger.count -= 1
+                if trigger.count <= 0:
+                    self._crash(trigger, names, side)
 
-    def _count(self, trigger: Trigger, names: list[str], side: str) -> None:
-        trigger.count -= 1
-        if trigger.count <= 0:
-            self._crash(names, side)
+    def _is_due(self) -> bool:
+        first = self._triggers[0]
+        return first.point is None and self.steps >= first.steps
 
-    def _crash(self, names: list[str], side: str) -> None:
-        self._triggers.pop(0)
+    def _crash(self, trigger: Trigger, names: list[str], side: str) -> None:
+        self._triggers.remove(trigger)
+        self._sides = _sides(self._triggers)
         for name in names:
             key = f"{name} {side}"
             self.hit[key] = self.hit.get(key, 0) + 1

@@ -6,7 +6,7 @@ A seed has a handful of classes active, each often; another seed has others. `he
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -176,9 +176,15 @@ WORLDS: Final = (
     "orderly restart",
     "foreign order",
     "foreign cancel",
+    "another bagbot",
+    "deposit",
+    "snapshot",
+    "snapshot stale",
+    "snapshot damaged",
     "thin market",
 )
-ALL: Final = (*WRITES, *READS, *REPLICAS, *STREAMS, *WORLDS)
+_OTHERS: Final = (*REPLICAS, *STREAMS, *WORLDS)
+ALL: Final = (*WRITES, *READS, *_OTHERS)
 
 
 class Faults:
@@ -188,6 +194,7 @@ class Faults:
         self._rng = rng
         self.struck: Counter[str] = Counter()
         self.healed = False
+        self._brought: set[str] = set()
         self._write = _some(rng, WRITES, 3)
         self._read = _some(rng, READS, 2)
         self.others = {
@@ -199,6 +206,19 @@ class Faults:
         self._read_share = rng.choice((0.0, 0.02, 0.1, 0.3))
         self._stream_share = rng.choice((0.02, 0.1, 0.4))
 
+    def bring(self, names: Collection[str]) -> None:
+        """Have these classes active as well, and often enough."""
+        for active, table in ((self._write, WRITES), (self._read, READS)):
+            active += [name for name in table if name in names and name not in active]
+        if not WRITES.keys().isdisjoint(names):
+            self._write_share = max(self._write_share, 0.5)
+        if not READS.keys().isdisjoint(names):
+            self._read_share = max(self._read_share, 0.3)
+        if not set(EVENTS).isdisjoint(names):
+            self._stream_share = max(self._stream_share, 0.1)
+        self._brought.update(names)
+        self.others.update(name for name in names if name in _OTHERS)
+
     def of_write(self) -> tuple[str, Delivery]:
         """Return how the next order or cancel fares."""
         return self._draw(self._write, WRITES, self._write_share)
@@ -209,6 +229,8 @@ class Faults:
 
     def strikes(self, name: str, share: float = 1.0) -> bool:
         """Return whether a fault of another class strikes now, which counts it."""
+        if name in self._brought:
+            share *= 2
         if self.healed or name not in self.others or self._rng.random() >= share:
             return False
         self.struck[name] += 1

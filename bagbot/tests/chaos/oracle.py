@@ -25,9 +25,12 @@ from bagbot.tests.chaos.crashable_journal import JournalDisk
 from bagbot.tests.chaos.exchange_host import ACCOUNT, SYMBOL, ExchangeHost, Life
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.journal_records import (
+    BaselineTaken,
     DisputeFound,
+    ExternalFilled,
     IntentRecorded,
     KillSwitchSet,
+    ResidualFound,
     entry_of,
 )
 
@@ -75,6 +78,7 @@ class Records:
         self.by_client_id: dict[str, tuple[str, int]] = {}
         self.killed: str | None = None
         self.disputes = 0
+        self.have_books_begun = False
         self.count = 0
 
     def add(self, record: Record) -> None:
@@ -86,6 +90,8 @@ class Records:
             self.killed = entry.reason
         elif isinstance(entry, DisputeFound):
             self.disputes += 1
+        elif isinstance(entry, BaselineTaken):
+            self.have_books_begun = True
         elif record.order_id:
             order = self.orders[record.order_id]
             order.kinds.append(record.kind)
@@ -139,6 +145,7 @@ class Oracle:
         self._gate: tuple[int, int] = (0, 0)
         self._live_life = 0
         self.is_killed = False
+        self.foreign_ids: set[str] = set()
         self._acknowledged: dict[str, tuple[str | None, str]] = {}
 
     # The trace.
@@ -228,6 +235,12 @@ class Oracle:
             self._judge_exists(where, record.order_id, entry.exchange_order_id)
         elif isinstance(entry, events.Filled):
             self._judge_fill(where, record.order_id, entry)
+        elif isinstance(entry, ExternalFilled):
+            self._judge_external(entry)
+        elif isinstance(entry, ResidualFound):
+            self._judge_residual(entry)
+        elif isinstance(entry, BaselineTaken):
+            self.host.books_begin()
         elif isinstance(entry, events.Cancelled | events.Expired):
             venue_order = self._judge_exists(where, record.order_id, entry.exchange_order_id)
             ends = (
@@ -288,19 +301,34 @@ class Oracle:
     def _judge_fill(self, where: str, order_id: str, entry: events.Filled) -> None:
         self._judge_exists(where, order_id, entry.exchange_order_id)
         fill = entry.fill
+        self._require_traded(where, int(entry.exchange_order_id), fill)
+        order = self.appended.orders[order_id]
+        self.require(fill.trade_id not in order.fills, "S4", f"{where}: booked twice")
+        whole = order.filled + fill.quantity
+        self.require(whole <= order.intent.request.amount, "S3", f"{where}: {whole} filled")
+
+    def _judge_residual(self, entry: ResidualFound) -> None:
+        is_true = not entry.amount or bool(self.host.contradictions)
+        self.require(is_true, "S12", f"{entry.amount} {entry.name} is said to be left over")
+
+    def _judge_external(self, entry: ExternalFilled) -> None:
+        exchange_id = int(entry.exchange_order_id)
+        client_id = self.host.orders[exchange_id].client_order_id
+        where = f"trade {entry.fill.trade_id} of {client_id}"
+        ours = self.appended.by_client_id.get(client_id)
+        self.require(ours is None, "S4", f"{where} is booked as not ours, and is of {ours}")
+        self._require_traded(where, exchange_id, entry.fill)
+
+    def _require_traded(self, where: str, exchange_id: int, fill: events.Fill) -> None:
         found = [
             execution
-            for execution in self.host.executions.get(int(entry.exchange_order_id), ())
+            for execution in self.host.executions.get(exchange_id, ())
             if str(execution.trade_id) == fill.trade_id
         ]
         self.require(bool(found), "S7", f"{where}: there is no trade {fill.trade_id}")
         told = (fill.quantity, fill.price, fill.fee, fill.fee_asset)
         truth = _fill_of(found[0])
         self.require(told == truth, "S4", f"{where}: booked {told}, traded {truth}")
-        order = self.appended.orders[order_id]
-        self.require(fill.trade_id not in order.fills, "S4", f"{where}: booked twice")
-        whole = order.filled + fill.quantity
-        self.require(whole <= order.intent.request.amount, "S3", f"{where}: {whole} filled")
 
     # The wire.
 
@@ -329,6 +357,9 @@ class Oracle:
         if place is None:
             self.fail("S2", f"{client_id} leaves before its records are durable")
         assert place is not None
+        self.require(
+            self.durable.have_books_begun, "S5", f"{client_id} leaves before the books begin"
+        )
         order_id, attempt = place
         order = self.durable.orders[order_id]
         request, send = order.intent.request, order.sends[attempt]
@@ -392,7 +423,7 @@ class Oracle:
         order = event.order
         self.note("truth", event.kind, order.order_id, event.status.value, event.executed)
         client_id = order.client_order_id
-        if not client_id.startswith(PREFIX):
+        if not client_id.startswith(PREFIX) or client_id in self.foreign_ids:
             return
         ids = self._venue_ids.setdefault(client_id, [])
         if order.order_id not in ids:
@@ -429,7 +460,7 @@ class Oracle:
         """Compare a state with the replay of its journal (S13)."""
         replayed = AccountState()
         replayed.replay(self._rows)
-        for name in ("orders", "killed", "disputes"):
+        for name in ("orders", "live", "killed", "disputes", "holdings", "by_exchange_id"):
             ours, theirs = getattr(replayed, name), getattr(state, name)
             self.require(ours == theirs, "S13", f"{name} differ: {ours} and {theirs}")
         self.require(
@@ -485,6 +516,19 @@ class Oracle:
         self._balances_add_up()
         self.replay_equals(state)
         self.note("settled", position)
+
+    def wrong_in_books(self, state: AccountState) -> str | None:
+        """Return what the account holds that neither its trades nor a residual tell, or None."""
+        holdings = state.holdings
+        if holdings.baseline is None:
+            return "the books have not begun"
+        for asset in ("BTC", "USDT"):
+            held = self.host.venue.exchange.balances[ACCOUNT][asset]
+            told = holdings.expected.get(asset, 0) + holdings.residuals.get(asset, 0)
+            wrong = _amount(held.free + held.locked) - told
+            if abs(wrong) > holdings.slack.get(asset, 0):
+                return f"books of {asset}: {wrong:+f} that no trade explains and nobody tells"
+        return None
 
     def _balances_add_up(self) -> None:
         for asset in ("BTC", "USDT"):

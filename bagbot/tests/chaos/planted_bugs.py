@@ -32,7 +32,8 @@ from bagbot.domain.order import Order, OrderStatus, client_order_id
 from bagbot.storage.journal import Record
 from bagbot.tests.chaos.crashable_journal import CrashableJournal
 from bagbot.tests.chaos.world import WatchedJournal
-from bagbot.trading import reconciler
+from bagbot.trading import order_lookup, reconciler
+from bagbot.trading.account_book import AccountBook
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors import binance_connector, binance_messages
 from bagbot.trading.connectors.binance_connector import BinanceConnector
@@ -41,6 +42,7 @@ from bagbot.trading.connectors.guarded_exchange import RateGate
 from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.order_lookup import OrderLookup
+from bagbot.trading.reconciliation import Reconciliation
 
 Plant = Callable[[], None]
 PLANTED: Final[dict[str, Plant]] = {}
@@ -60,6 +62,19 @@ def planted(name: str) -> Callable[[Plant], Plant]:
 def change(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     """Replace a method or function by what `make` makes of it."""
     setattr(owner, name, make(getattr(owner, name)))
+
+
+def executor_known() -> None:
+    """Let the executor's parts know it, for bugs that send from where it cannot be done."""
+
+    def make(begin: Any) -> Any:
+        def tells(self: Any, **given: Any) -> None:
+            begin(self, **given)
+            self._book.executor = self._reconciliation.executor = self
+
+        return tells
+
+    change(OrderExecutor, "__init__", make)
 
 
 # ---------------------------------------------------------------- sending
@@ -99,15 +114,15 @@ def _second_attempts(*, number_in_id: int, waits_for_proof: bool) -> None:
     trigger = NotAccepted if waits_for_proof else OutcomeUnknown
 
     def make(learn: Any) -> Any:
-        async def and_send(self: Any, order_id: str, events: Any) -> None:
-            await learn(self, order_id, events)
+        async def and_send(self: Any, order_id: str, events: Any) -> bool:
+            is_news = bool(await learn(self, order_id, events))
             if not any(isinstance(e, trigger) for e in events):
-                return
-            order = self.state.orders[order_id]
+                return is_news
+            order, executor = self.state.orders[order_id], self.executor
             if order.attempt or not order.sends:
-                return
-            stamp, request = self._connector.stamp(), order.intent.request
-            name = client_order_id(self.account, request.symbol, order_id, number_in_id)
+                return is_news
+            stamp, request = executor._connector.stamp(), order.intent.request
+            name = client_order_id(executor.account, request.symbol, order_id, number_in_id)
             send = Submitted(
                 time_ns=self._clock.time_ns(),
                 client_order_id=name,
@@ -117,15 +132,17 @@ def _second_attempts(*, number_in_id: int, waits_for_proof: bool) -> None:
             )
             await learn(self, order_id, [send])
             anew = replace(request, client_order_id=name, params={**request.params, **stamp})
-            told = await self._send(anew, self._prepared(anew))
+            told = await executor._send(anew, executor._prepared(anew))
             if isinstance(told, ExchangeOrder):
-                await self._learn_told(order_id, told)
+                await executor._reconciliation.learn_told(order_id, told)
             else:
                 await learn(self, order_id, [replace(told, attempt=1)])
+            return True
 
         return and_send
 
-    change(OrderExecutor, "_learn", make)
+    executor_known()
+    change(AccountBook, "learn", make)
 
 
 @planted("id without the attempt")
@@ -384,10 +401,10 @@ def _() -> None:
 def _() -> None:
     def make(look_up: Any) -> Any:
         async def wrongly(self: Any, order_id: str) -> None:
-            order = self.state.orders[order_id]
+            order = self._state.orders[order_id]
             if order.cancel_ids and order.exchange_order_id and not order.is_final:
                 now_ns = self._clock.time_ns()
-                await self._learn(
+                await self._book.learn(
                     order_id,
                     [Cancelled(time_ns=now_ns, exchange_order_id=order.exchange_order_id)],
                 )
@@ -396,7 +413,7 @@ def _() -> None:
 
         return wrongly
 
-    change(OrderExecutor, "_look_up", make)
+    change(Reconciliation, "look_up", make)
 
 
 # ----------------------------------------------------------- proof of absence
@@ -428,11 +445,38 @@ def _() -> None:
     reconciler.Absence.is_complete = property(  # type: ignore[assignment,method-assign]
         lambda self: self.queries >= reconciler.ABSENCES_NEEDED
     )
-    OrderLookup._search = _finds_nothing  # type: ignore[method-assign,assignment]
+    OrderLookup._search_for = _finds_nothing  # type: ignore[method-assign]
 
 
 async def _finds_nothing(self: Any, order: Order, absence: Any) -> None:
     return None
+
+
+@planted("a search for another order, begun too early, taken as proof")
+def _() -> None:
+    order_lookup._Search.is_of_use = lambda self, absence: True  # type: ignore[method-assign]
+
+
+@planted("orders in doubt that one read of the history omits taken as not accepted")
+def _() -> None:
+    def make(see: Any) -> Any:
+        async def hasty(self: Any, symbol: str) -> None:
+            await see(self, symbol)
+            for order_id in tuple(self._state.live):
+                order = self._state.orders[order_id]
+                if order.status is OrderStatus.UNKNOWN:
+                    now_ns = self._clock.time_ns()
+                    gone = NotAccepted(time_ns=now_ns, attempt=order.attempt, proof="history")
+                    await self._book.learn(order_id, [gone])
+
+        return hasty
+
+    change(Reconciliation, "_see_history", make)
+
+
+@planted("an order that a cancel has renamed is taken for none of ours")
+def _() -> None:
+    reconciler.may_be = lambda order, told: False
 
 
 @planted("gap not paged: only the first page of the orders")
@@ -500,7 +544,7 @@ def _() -> None:
 
         return forgetful
 
-    change(AccountState, "_fold", make)
+    change(AccountState, "take_in", make)
 
 
 @planted("c and C swapped")
@@ -546,10 +590,11 @@ def _ignore_fills_of(statuses: set[OrderStatus]) -> None:
 
 @planted("partial fills not summed")
 def _() -> None:
-    def last(self: Order) -> Decimal:
-        return [fill.quantity for fill in self.fills.values()][-1] if self.fills else Decimal(0)
+    def last(self: Order) -> None:
+        quantities = [Decimal(0), *(fill.quantity for fill in self.fills.values())]
+        object.__setattr__(self, "filled", quantities[-1])
 
-    Order.filled = property(last)  # type: ignore[assignment,method-assign]
+    Order.__post_init__ = last  # type: ignore[method-assign]
 
 
 @planted("the total taken for the last fill")
@@ -593,16 +638,16 @@ def _() -> None:
 @planted("cancel taken as done when only asked")
 def _() -> None:
     def make(learn: Any) -> Any:
-        async def eager(self: Any, order_id: str, events: Any) -> None:
+        async def eager(self: Any, order_id: str, events: Any) -> bool:
             exchange_id = self.state.orders[order_id].exchange_order_id
             if any(isinstance(e, CancelRequested) for e in events) and exchange_id:
                 now_ns = self._clock.time_ns()
                 events = [*events, Cancelled(time_ns=now_ns, exchange_order_id=exchange_id)]
-            await learn(self, order_id, events)
+            return bool(await learn(self, order_id, events))
 
         return eager
 
-    change(OrderExecutor, "_learn", make)
+    change(AccountBook, "learn", make)
 
 
 @planted("stream events during the snapshot lost, and no audit")
@@ -610,12 +655,14 @@ def _() -> None:
     def reconcile(run: Any) -> Any:
         async def deaf(self: Any) -> None:
             await run(self)
-            while not self._events.empty():
-                self._events.get_nowait()
+            waiting = self.executor._events
+            while not waiting.empty():
+                waiting.get_nowait()
 
         return deaf
 
-    change(OrderExecutor, "_reconcile", reconcile)
+    executor_known()
+    change(Reconciliation, "settle", reconcile)
     _no_audit()
 
 
@@ -627,13 +674,20 @@ def _() -> None:
 def _no_audit() -> None:
     def make(is_due: Any) -> Any:
         def trusting(self: Any, order_id: str) -> bool:
-            if self.state.orders[order_id].exchange_order_id and self._stream_is_open:
+            if self._state.orders[order_id].exchange_order_id and self.stream_is_open:
                 return False
             return bool(is_due(self, order_id))
 
         return trusting
 
-    change(OrderExecutor, "_is_due", make)
+    def audit(run: Any) -> Any:
+        async def trusting(self: Any) -> bool:
+            return self.stream_is_open or bool(await run(self))
+
+        return trusting
+
+    change(Reconciliation, "_is_due", make)
+    change(Reconciliation, "_try_audit", audit)
 
 
 @planted("an unknown order is dropped")

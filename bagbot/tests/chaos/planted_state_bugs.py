@@ -1,20 +1,29 @@
-"""Bugs planted into what is kept: reservations, the kill switch, identities, and the disk."""
+"""Bugs planted into what is kept: reservations, switches, identities, disk, and the books."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from bagbot.domain.events import OutcomeUnknown, Rejected
+import msgspec
+
+from bagbot.domain.events import Cancelled, Rejected
 from bagbot.domain.order import OrderStatus
-from bagbot.storage.journal import Record
+from bagbot.storage.journal import Mark, Record
+from bagbot.storage.snapshot import Snapshot, UnusableSnapshotError
 from bagbot.tests.chaos.crashable_journal import CrashableJournal, JournalDisk
 from bagbot.tests.chaos.planted_bugs import PLANTED, change, planted
 from bagbot.tests.chaos.world import WatchedJournal
+from bagbot.trading import recovery
+from bagbot.trading.account_book import AccountBook
 from bagbot.trading.account_state import AccountState
+from bagbot.trading.holdings import Holdings
 from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.reconciliation import Reconciliation
 
 __all__ = ["PLANTED"]  # With these, the list is whole.
 
@@ -88,7 +97,7 @@ def _forget(kind: str) -> None:
 
         return forgetful
 
-    change(AccountState, "_fold", make)
+    change(AccountState, "take_in", make)
 
 
 @planted("idempotency key forgotten after a restart")
@@ -134,22 +143,23 @@ def _() -> None:
 @planted("an interrupted order is sent again")
 def _() -> None:
     def make(learn: Any) -> Any:
-        async def again(self: Any, order_id: str, events: Any) -> None:
-            await learn(self, order_id, events)
-            if not any(isinstance(e, OutcomeUnknown) and "interrupted" in e.reason for e in events):
-                return
-            order = self.state.orders[order_id]
-            send, request = order.sends[order.attempt], order.intent.request
-            anew = replace(
-                request,
-                client_order_id=send.client_order_id,
-                params={"timestamp": send.timestamp_ms, "recvWindow": send.recv_window_ms},
-            )
-            await self._send(anew, self._prepared(anew))
+        async def again(self: Any, order_ids: Sequence[str]) -> None:
+            await learn(self, order_ids)
+            for order_id in order_ids:
+                order = self.state.orders[order_id]
+                if order.status is not OrderStatus.UNKNOWN:
+                    continue
+                send, request = order.sends[order.attempt], order.intent.request
+                anew = replace(
+                    request,
+                    client_order_id=send.client_order_id,
+                    params={"timestamp": send.timestamp_ms, "recvWindow": send.recv_window_ms},
+                )
+                await self._send(anew, self._prepared(anew))
 
         return again
 
-    change(OrderExecutor, "_learn", make)
+    change(OrderExecutor, "_learn_interrupted", make)
 
 
 @planted("second writer allowed")
@@ -205,4 +215,121 @@ def _() -> None:
 
         return unless_end
 
-    change(OrderExecutor, "_append", make)
+    change(AccountBook, "append", make)
+
+
+# ------------------------------------------------------------------ snapshots
+
+
+@planted("a snapshot of another journal is used")
+def _() -> None:
+    CrashableJournal.holds = lambda self, mark: True  # type: ignore[method-assign]
+
+
+@planted("a damaged snapshot is believed")
+def _() -> None:
+    def trusting(path: Path, *, fold: str) -> Snapshot | None:
+        if not path.exists():
+            return None
+        line, _, body = path.read_bytes().partition(b"\n")
+        try:
+            header = msgspec.json.decode(line)
+            return Snapshot(
+                Mark(header["sequence"], base64.b64decode(header["hash"])), header["fold"], body
+            )
+        except (ValueError, KeyError, msgspec.MsgspecError) as error:
+            raise UnusableSnapshotError(str(error)) from error
+
+    recovery.read_snapshot = trusting  # type: ignore[attr-defined]
+
+
+@planted("a snapshot forgets the trades of others")
+def _() -> None:
+    def make(restored: Any) -> Any:
+        def forgetful(body: Any) -> Any:
+            state = restored(body)
+            state.holdings.external_trades.clear()
+            return state
+
+        return forgetful
+
+    change(recovery, "_restored", make)
+
+
+# ------------------------------------------------------------------ the books
+
+
+@planted("a residual is not told")
+def _() -> None:
+    Holdings.unexplained = lambda self, told, symbols: {}  # type: ignore[method-assign]
+
+
+@planted("a difference is believed at once")
+def _() -> None:
+    Reconciliation._is_sure = lambda self, found: True  # type: ignore[method-assign]
+
+
+@planted("a trade of others is booked as ours")
+def _() -> None:
+    def make(book: Any) -> Any:
+        async def greedy(self: Any, trade: Any) -> bool:
+            if self._state.is_external(trade):
+                for order_id in self._state.live:
+                    order = self._state.orders[order_id]
+                    exchange_id = order.exchange_order_id
+                    if exchange_id and order.intent.request.side is trade.side:
+                        await self._learn_trade(
+                            order_id, replace(trade, exchange_order_id=exchange_id)
+                        )
+                        return True
+            return bool(await book(self, trade))
+
+        return greedy
+
+    change(Reconciliation, "_book_trade", make)
+
+
+@planted("a trade of an order not heard of yet is taken for others'")
+def _() -> None:
+    AccountState.is_external = lambda self, trade: True  # type: ignore[method-assign]
+
+
+@planted("trades that are told late are passed over")
+def _() -> None:
+    def make(cover: Any) -> Any:
+        async def hasty(self: Any, symbol: str, baseline: Any) -> bool:
+            kept, self._settings = self._settings, replace(self._settings, replica_lag_max_s=0.0)
+            try:
+                return bool(await cover(self, symbol, baseline))
+            finally:
+                self._settings = kept
+
+        return hasty
+
+    change(Reconciliation, "_cover", make)
+
+
+@planted("the books begin after the first order")
+def _() -> None:
+    async def later(self: Any) -> None:
+        return
+
+    Reconciliation.start = later  # type: ignore[method-assign]
+
+
+@planted("an open order that a list omits is taken as cancelled")
+def _() -> None:
+    def make(see: Any) -> Any:
+        async def hasty(self: Any, symbol: str) -> None:
+            await see(self, symbol)
+            here = {told.id for told in await self._connector.fetch_open_orders(symbol)}
+            for order_id in tuple(self._state.live):
+                exchange_id = self._state.orders[order_id].exchange_order_id
+                if exchange_id and exchange_id not in here:
+                    now_ns = self._clock.time_ns()
+                    ended = Cancelled(time_ns=now_ns, exchange_order_id=exchange_id)
+                    await self._book.learn(order_id, [ended])
+
+        return hasty
+
+    change(Reconciliation, "_see_open_orders", make)

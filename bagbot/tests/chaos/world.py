@@ -5,15 +5,19 @@ bytes of CCXT's requests; only time, the network, the disk and the owner's hands
 """
 
 import asyncio
+import hashlib
+import os
 import random
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -29,6 +33,8 @@ from bagbot.domain.order import (
     TimeInForce,
     intent_id,
 )
+from bagbot.storage.journal import Mark, Record
+from bagbot.storage.snapshot import write_snapshot
 from bagbot.tests.chaos.crash_points import (
     CrashWatch,
     Trigger,
@@ -58,7 +64,8 @@ from bagbot.tests.chaos.virtual_loop import (
     VirtualLoop,
     VirtualTime,
 )
-from bagbot.trading import order_executor
+from bagbot.trading import order_executor, reconciliation, recovery
+from bagbot.trading.account_state import AccountState
 from bagbot.trading.connectors import (
     binance_connector,
     binance_stream,
@@ -67,17 +74,24 @@ from bagbot.trading.connectors import (
     server_clock,
 )
 from bagbot.trading.order_executor import OrderExecutor
+from bagbot.trading.recovery import snapshot_of
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
 from bagbot.trading.submission import ExecutorSettings, NotReadyError, Submission, View
 
 OURS: Final = "BTC/USDT"
-ORDERS: Final = 28
+ORDERS: Final = 25
+MESSAGES_MAX: Final = 4
 PAGE: Final = 4
 EVENTS_WAITING: Final = 2
+ORDERS_AT_ONCE: Final = 2
 SCRIPT_S: Final = 60.0
 HEAL_S: Final = 90.0
-LIVES_MAX: Final = 40
+LONG_HEAL_S: Final = 210.0
+LATER_S: Final = 75.0
+LIVES_MAX: Final = 80
 SETTLE_S: Final = 900.0
+# A difference is believed after a minute, and the owner may have the books begin anew meanwhile.
+BOOKS_S: Final = 400.0
 # Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
 NOTICE_S: Final = 75.0
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
@@ -95,7 +109,10 @@ def prepare_process() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     binance_connector._PAGE = PAGE  # type: ignore[misc]
     order_executor.EVENTS_WAITING_MAX = EVENTS_WAITING  # type: ignore[misc]
+    reconciliation._ORDERS_AT_ONCE_MIN = ORDERS_AT_ONCE  # type: ignore[misc]
     ccxt_connector.guarded_exchange = _same_exchange
+    # It keeps from the collector what lives as long as the process; here a life is short.
+    recovery.without_collections = nullcontext  # type: ignore[assignment]
 
 
 _made: dict[str, Any] = {}
@@ -189,6 +206,12 @@ class World:
             price_collar_ratio=Decimal("0.02"),
             symbols=frozenset({OURS}),
         )
+        if triggers is None:
+            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
+        self.wanted = frozenset(needed(triggers))
+        self.faults.bring(self.wanted)
+        self.is_impatient = wants_impatience(triggers)
+        self.watch = CrashWatch(triggers)
         self.oracle = Oracle(limit, lambda: self.agenda.now_ns)
         balances = {
             "BTC": rng.choice((ONE // 20, ONE)),
@@ -199,11 +222,6 @@ class World:
         )
         self.disk = JournalDisk()
         self.oracle.host, self.oracle.disk = self.host, self.disk
-        if triggers is None:
-            triggers = draw_triggers(random.Random(rng.getrandbits(64)), seed)
-        self.faults.others.update(needed(triggers))
-        self.is_impatient = wants_impatience(triggers)
-        self.watch = CrashWatch(triggers)
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
         self.switch = "off"
@@ -213,11 +231,17 @@ class World:
         self.engine: OrderExecutor | None = None
         self._exchange: Any = None
         self._stop: asyncio.Event | None = None
+        self._messages = 0
         self.wishes = [self._wish(number) for number in range(ORDERS)]
         self.oracle.wished = {
             intent_id("main", wish.identity): wish.request for wish in self.wishes
         }
-        self._heal_ns = int(HEAL_S * NS)
+        # An order is given up a minute after its fence: here there is time for that, twice.
+        is_long = "cancel renames" in self.wanted
+        self._heal_ns = int((LONG_HEAL_S if is_long else HEAL_S) * NS)
+        if is_long:
+            for wish in rng.sample(self.wishes, ORDERS // 2):
+                wish.at_s += LATER_S
         self._plan_world()
 
     # What is going to happen.
@@ -227,7 +251,8 @@ class World:
         # In bursts, so that many are under way at a time.
         at_s = rng.choice((0.0, 5.0, 5.0, 20.0, 40.0)) + rng.random() * rng.choice((0.05, 3, 20))
         wish = Wish(f"wish-{number}", min(at_s, SCRIPT_S), self._request())
-        if rng.random() < 0.06:
+        if rng.random() < 0.07 and self._messages < MESSAGES_MAX:
+            self._messages += 1
             wish.request, wish.message = None, "nothing to do"
         if rng.random() < 0.4 or self.is_impatient:
             wish.cancel_after_s = rng.choice((0.0, 0.05, 1.0, 10.0))
@@ -290,11 +315,14 @@ class World:
             ("orderly restart", self._ask_to_stop),
             ("foreign order", self._owner_orders),
             ("foreign cancel", self._owner_cancels),
+            ("another bagbot", self._another_orders),
+            ("deposit", self._owner_pays),
         )
         for name, act in plans:
             if name in self.faults.others:
-                for _ in range(rng.randint(1, 3)):
-                    moment = self._moment()
+                is_wanted = name in self.wanted
+                for _ in range(rng.randint(4, 8) if is_wanted else rng.randint(1, 3)):
+                    moment = self._moment() // (2 if is_wanted else 1)
                     if name == "orderly restart" and rng.random() < 0.6:
                         # While something is on its way.
                         busy_s = rng.choice(self.wishes).at_s + rng.uniform(0, 0.03)
@@ -356,10 +384,39 @@ class World:
             name=f"web_{rng.getrandbits(32):x}",
         )
 
+    def _another_orders(self) -> None:
+        """Let an engine with a journal of its own trade the same account."""
+        name = "bb" + "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz234567", k=24))
+        self.oracle.foreign_ids.add(name)
+        self.host.contradictions += 1
+        price = 90_000 * ONE + self.rng.randint(-200, 200) * ONE
+        self.host.own_hand_orders(is_buy=True, quantity=100_000, price=price, name=name)
+
+    def _owner_pays(self) -> None:
+        asset, amount = self.rng.choice((("BTC", ONE // 100), ("USDT", 100 * ONE)))
+        self.host.own_hand_transfers(asset, self.rng.choice((amount, -amount)))
+
+    async def _look_at_alarms(self, engine: OrderExecutor) -> None:
+        """What contradicted itself is put aside by the owner, who has looked at it, now and then.
+
+        An order of unknown outcome is proven absent only while nothing is left over.
+        """
+        longest_s = 4 if "another bagbot" in self.wanted else 20
+        while True:
+            await asyncio.sleep(self.rng.uniform(min(2, longest_s / 4), longest_s))
+            if engine.disputes and not self.oracle.is_killed and engine.killed is None:
+                with suppress(JournalError):
+                    await engine.set_kill_switch(None, by="chaos")
+
     def _owner_cancels(self) -> None:
         opened = self.host.venue.exchange.open_orders(1, SYMBOL)
-        if opened:
-            self.host.own_hand_cancels(self.rng.choice(opened).order_id)
+        # What has filled in part is what an owner sees first.
+        among = [order for order in opened if order.executed] or opened
+        if "cancel renames" in self.wanted:
+            # And what no direct query shows is what a cancel hides for good.
+            among = [o for o in among if self.host.is_blind_to(o.order_id)] or among
+        if among:
+            self.host.own_hand_cancels(self.rng.choice(among).order_id)
 
     # A life.
 
@@ -374,11 +431,12 @@ class World:
         self._damage_a_copy()
         journal: WatchedJournal | None = None
         complaints = loop.complaints
+        snapshot = self._leave_snapshot()
         try:
             self.oracle.life_begins(life)
             self.oracle.is_killed = self.switch == "on"
             journal = WatchedJournal(self)
-            loop.run_until_complete(self._life(life, journal))
+            loop.run_until_complete(self._life(life, journal, snapshot))
         except Crash as crash:
             self.oracle.note("crash", crash)
             complaints = []
@@ -395,6 +453,8 @@ class World:
                 socket.abandon()
             loop.kill()
             self.disk.repair()
+            if snapshot is not None:
+                snapshot.unlink()
         for complaint in complaints:
             self.oracle.fail("S12", f"nobody looked at an error: {complaint}")
         if not self.is_done:
@@ -411,6 +471,37 @@ class World:
                     pass
                 self.oracle.fail("S8", "a damaged journal is read as if it were whole")
 
+    def _leave_snapshot(self) -> Path | None:
+        """Write what an earlier life may have left: the fold of some rows, or what only looks so.
+
+        A real file, because nothing waits for it; its name is in no trace.
+        """
+        asked = ("snapshot", "snapshot stale", "snapshot damaged")
+        kinds = [kind for kind in asked if kind in self.faults.others]
+        if not kinds or not self.disk.flushed:
+            return None
+        kind = self.rng.choice(kinds)
+        if not self.faults.strikes(kind):
+            return None
+        rows = [row for _, frame in self.disk.frames() for row in frame]
+        told = self.rng.randint(1, len(rows))
+        mark = Mark(rows[told - 1][0], rows[told - 1][-1])
+        if kind == "snapshot stale":
+            # Rows that a power cut took, and others came in their place.
+            mark = Mark(mark.sequence, hashlib.sha256(mark.hash).digest())
+            told = self.rng.randint(0, told - 1)
+        state = AccountState()
+        state.replay(Record(row[3], row[4], row[2], row[5]) for row in rows[:told])
+        handle, name = tempfile.mkstemp(prefix="bagbot-chaos-")
+        os.close(handle)
+        path = Path(name)
+        write_snapshot(path, snapshot_of(state, mark))
+        if kind == "snapshot damaged":
+            content = bytearray(path.read_bytes())
+            content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
+            path.write_bytes(content)
+        return path
+
     def _connector(self, life: OneLife) -> binance_connector.BinanceConnector:
         connector = binance_connector.BinanceConnector(
             API_KEY,
@@ -425,7 +516,7 @@ class World:
         self._exchange = exchange
         return connector
 
-    async def _life(self, life: OneLife, journal: WatchedJournal) -> None:
+    async def _life(self, life: OneLife, journal: WatchedJournal, snapshot: Path | None) -> None:
         self.stops_at_ns = None
         self._stop = None
         connector = self._connector(life)
@@ -435,12 +526,16 @@ class World:
             risk_manager=RiskManager(self.limits),
             clock=self.clock,
             settings=ExecutorSettings(price_interval_s=10.0, price_age_max_s=15.0),
+            snapshot=snapshot,
         )
         engine.listen(self._listen)
         try:
             async with engine:
                 self.engine = engine
                 self.oracle.note("ready")
+                # A full disk halts it a moment later.
+                if snapshot is not None and journal._failure is None:
+                    self.oracle.replay_equals(engine.state)
                 if not self.host.contradictions:
                     self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
                 await self._work(engine)
@@ -459,6 +554,7 @@ class World:
         tasks = [asyncio.ensure_future(self._call(engine, wish)) for wish in self.wishes]
         if self.kill_on_s is not None:
             tasks.append(asyncio.ensure_future(self._switch(engine)))
+        watching = asyncio.ensure_future(self._look_at_alarms(engine))
         self._stop = asyncio.Event()
         while True:
             with suppress(TimeoutError):
@@ -475,7 +571,7 @@ class World:
                 self.oracle.fail("L1", "callers are still waiting")
         if not self._must_stop(engine):
             await self._settle(engine)
-        for task in tasks:
+        for task in (*tasks, watching):
             task.cancel()
 
     def _must_stop(self, engine: OrderExecutor) -> bool:
@@ -593,7 +689,17 @@ class World:
         if not self.host.contradictions:
             self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
         await asyncio.sleep(1.0)
+        await self._settle_books(engine)
         self.is_done = not engine.state.live and not self._must_stop(engine)
+
+    async def _settle_books(self, engine: OrderExecutor) -> None:
+        """Wait until every trade of the account is booked, and what none explains is told (S5)."""
+        deadline_ns = self.agenda.now_ns + int(BOOKS_S * NS)
+        while (wrong := self.oracle.wrong_in_books(engine.state)) is not None:
+            await asyncio.sleep(5.0)
+            if self._must_stop(engine):
+                return
+            self.oracle.require(self.agenda.now_ns < deadline_ns, "S5", wrong)
 
     def _all_noticed(self, engine: OrderExecutor) -> None:
         """What has ended at the exchange must be known by now, without anybody asking (L2)."""

@@ -164,6 +164,17 @@ def test_an_order_whose_exchange_id_is_known_is_no_other() -> None:
     assert not reconciler.may_be(known, CANCELLED_BY_HAND)
 
 
+def test_a_list_tells_of_our_order_though_a_cancel_has_renamed_it() -> None:
+    known = apply(sent_limit(), Accepted(time_ns=3, exchange_order_id=CANCELLED_BY_HAND.id))
+    with pytest.raises(IllegalTransitionError):
+        reconciler.events_from(known, CANCELLED_BY_HAND, 5)
+    ended = reconciler.events_from(known, reconciler.under_own_id(known, CANCELLED_BY_HAND), 5)
+    assert isinstance(ended[-1], Cancelled)
+    for change in ({"status": ExchangeOrderStatus.OPEN}, {"id": "78"}):
+        other = replace(CANCELLED_BY_HAND, **change)
+        assert reconciler.under_own_id(known, other) is other
+
+
 def test_our_ids_bear_our_mark_and_those_of_others_do_not() -> None:
     ours = client_order_id("main", "BTC/USDT", "ord_x", 0)
     assert reconciler.bears_our_mark(replace(TOLD, client_order_id=ours))

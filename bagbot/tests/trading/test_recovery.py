@@ -98,6 +98,12 @@ def with_one_bit_changed(path: Path, rng: random.Random) -> None:
     path.write_bytes(content)
 
 
+def with_a_header_that_is_no_text(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"fold") + rng.randrange(4)] |= 0x80
+    path.write_bytes(content)
+
+
 def cut_short(path: Path, rng: random.Random) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: rng.randrange(len(content))])
@@ -130,6 +136,7 @@ def of_sound_nonsense(path: Path, rng: random.Random) -> None:
     "spoil",
     [
         with_one_bit_changed,
+        with_a_header_that_is_no_text,
         cut_short,
         made_by_other_code,
         of_another_journal,

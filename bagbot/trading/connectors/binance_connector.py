@@ -486,8 +486,11 @@ class BinanceConnector(CcxtConnector):
                 # Asked without a first id Binance shows the newest: there may be older ones.
                 rows = newest = await ask({**page, "fromId": 0})
             while len(newest) == _PAGE and (order_id is not None or from_trade_id is not None):
-                newest = await ask({**page, "fromId": int(rows[-1]["id"]) + 1})
-                rows = rows + newest
+                # A trade with ourselves is two rows of one id, and a page may end between them.
+                last = rows[-1]["id"]
+                seen = {row["orderId"] for row in rows[-2:] if row["id"] == last}
+                newest = await ask({**page, "fromId": int(last)})
+                rows = rows + [r for r in newest if r["id"] != last or r["orderId"] not in seen]
             return [messages.trade_from(row, self._symbols) for row in rows]
 
     def watch_events(self) -> AsyncIterator[AccountEvent]:
