@@ -59,7 +59,7 @@ class BarsFile:
 
         Raises DataError when there are not two bars to tell it from.
         """
-        steps = numpy.diff(self.record.open_time_ms)
+        steps = numpy.abs(numpy.diff(self.record.open_time_ms))
         steps = steps[steps > 0]
         if not len(steps):
             raise DataError(f"{self.path}: one bar does not tell its interval: name the timeframe")

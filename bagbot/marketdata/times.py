@@ -71,7 +71,7 @@ def _counted(numbers: polars.Series, column: polars.Series, place: Place) -> Col
     else:
         per_ms = {"milliseconds": 1, "microseconds": 1000, "nanoseconds": 1_000_000}[unit]
         times = counts // per_ms
-        is_fine = (counts % per_ms == 0) & (numpy.abs(counts - values) < 512)
+        is_fine = (counts % per_ms == 0) & (values == numpy.floor(values))
     if not is_fine.all():
         row = int(numpy.argmin(is_fine))
         raise DataError(f"{place(row)}, {column.name}: {column[row]} is no whole millisecond")
