@@ -151,6 +151,8 @@ def data_download(
         print(f"{name} {symbol} {timeframe}: nothing new to ask for")
         return
     print(f"{name} {symbol} {timeframe}: {result.new:,} bars added, {result.known:,} known before")
+    if not result.new + result.known:
+        return
     from bagbot.marketdata.quality import examine
 
     bars = _catalog().load(symbol, timeframe, exchange=name, start_ms=start_ms, end_ms=end_ms)

@@ -112,18 +112,16 @@ class Catalog:
 
         Raises DataError that says what there is instead.
         """
-        interval_ms = timeframe_ms(timeframe)
-        all_of_it = self.series()
-        found = [
-            s
-            for s in all_of_it
-            if (s.symbol, s.interval_ms) == (symbol, interval_ms) and exchange in (None, s.exchange)
-        ]
+        file = f"{_folder_name(symbol)}/{timeframe_of(timeframe_ms(timeframe))}.parquet"
+        folder = "*" if exchange is None else _folder_name(exchange)
+        # Others may be damaged: that is no reason not to find this one.
+        found = [_series(path) for path in sorted(self.folder.glob(f"{folder}/{file}"))]
         if len(found) == 1:
             return found[0]
         if found:
             names = ", ".join(s.exchange for s in found)
             raise DataError(f"{symbol} {timeframe} is there from {names}: choose the exchange")
+        all_of_it = self.series()
         wanted = " ".join(filter(None, (exchange, symbol, timeframe)))
         near = [s.name for s in all_of_it if s.symbol == symbol] or [s.name for s in all_of_it]
         there = ", ".join(near[:8]) + (" ..." if len(near) > 8 else "")
@@ -211,11 +209,15 @@ class Catalog:
         return _series(path).covered if path.exists() else ()
 
     def _path(self, exchange: str, symbol: str, interval_ms: int) -> Path:
-        name = symbol.replace("/", "-").replace(":", "_")
-        for part in (exchange, name):
-            if not _NAME.fullmatch(part):
-                raise DataError(f"{part!r} cannot name a folder of the catalogue")
-        return self.folder / exchange / name / f"{timeframe_of(interval_ms)}.parquet"
+        folder = self.folder / _folder_name(exchange) / _folder_name(symbol)
+        return folder / f"{timeframe_of(interval_ms)}.parquet"
+
+
+def _folder_name(name: str) -> str:
+    plain = name.replace("/", "-").replace(":", "_")
+    if not _NAME.fullmatch(plain):
+        raise DataError(f"{name!r} cannot name a folder of the catalogue")
+    return plain
 
 
 def joined(spans: Sequence[Span]) -> tuple[Span, ...]:

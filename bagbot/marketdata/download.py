@@ -176,7 +176,7 @@ class _Load:
             await asyncio.to_thread(self._write, (written_ms, end_ms))
 
     async def _rows(self, since_ms: int) -> list[Ohlcv]:
-        """Return a page from there on, in order."""
+        """Return a page from there on, in order and each bar once."""
         pause_s = _FIRST_PAUSE_S
         for tries_left in reversed(range(_TRIES)):
             try:
@@ -190,8 +190,8 @@ class _Load:
                 await asyncio.sleep(wait_s)
                 pause_s *= 2
             else:
-                later = [row for row in rows if row.open_time_ms >= since_ms]
-                return sorted(later, key=lambda row: row.open_time_ms)
+                found = {row.open_time_ms: row for row in rows if row.open_time_ms >= since_ms}
+                return [found[open_ms] for open_ms in sorted(found)]
         raise AssertionError("the last try returns or raises")
 
     def _write(self, covered: Span) -> None:

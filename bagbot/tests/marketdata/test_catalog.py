@@ -152,6 +152,8 @@ def test_what_is_not_there_is_said_with_what_is(catalog: Catalog) -> None:
     with pytest.raises(DataError, match="no BTC/USDT 1h; there is binance BTC/USDT 1m, kraken"):
         catalog.load("BTC/USDT", "1h")
     assert len(catalog.load("BTC/USDT", "1m", exchange="kraken")) == 50
+    with pytest.raises(DataError, match="cannot name a folder"):
+        catalog.load("BTC/USDT", "1m", exchange="*")
     for symbol in ("../../etc", "BTC USDT", "", "/BTC"):
         with pytest.raises(DataError, match="cannot name a folder"):
             add(catalog, ROWS, symbol=symbol)
@@ -200,6 +202,9 @@ def test_a_damaged_file_is_named(catalog: Catalog, damage: str) -> None:
         path.write_bytes(b"" if damage == "empty" else data[: len(data) // 2])
     with pytest.raises(DataError, match=r"1m\.parquet: no file of the catalogue, or damaged"):
         catalog.load("BTC/USDT", "1m")
+    # The others are still to be had.
+    add(catalog, ROWS, symbol="ETH/USDT")
+    assert len(catalog.load("ETH/USDT", "1m")) == 50
 
 
 def test_other_programs_read_the_file_as_it_is(catalog: Catalog) -> None:
