@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -169,9 +170,11 @@ def _run_download(
     name: str,
     base_url: str | None,
 ) -> "Downloaded":
+    from bagbot.live_view import configure_logging
     from bagbot.marketdata.download import download
     from bagbot.trading.connectors.public_data import public_data
 
+    configure_logging(lambda line: print(line, file=sys.stderr, flush=True), logging.WARNING)
     catalog = _catalog()
     now_ms = SystemClock().time_ns() // 1_000_000
 

@@ -60,6 +60,8 @@ class BarsFile:
         Raises DataError when there are not two bars to tell it from.
         """
         steps = numpy.abs(numpy.diff(self.record.open_time_ms))
+        if len(steps) and steps[0] and (steps == steps[0]).all():
+            return int(steps[0])
         steps = steps[steps > 0]
         if not len(steps):
             raise DataError(f"{self.path}: one bar does not tell its interval: name the timeframe")
@@ -80,13 +82,7 @@ class BarsFile:
             hint = ": the newest bar comes first, turn the file around"
         self._require(steps >= 0, "time", f"is earlier than the row before{hint}")
         self._require(steps > 0, "time", "is the time of the row before")
-        off = (record.open_time_ms - origin_ms(interval_ms)) % interval_ms
-        self._require(
-            off == 0,
-            "time",
-            f"is not where bars of {timeframe_of(interval_ms)} open in UTC: a wrong time zone, or "
-            f"another interval",
-        )
+        self._require_opens(interval_ms)
         for name in PRICES:
             self._require(getattr(record, name) > 0, name, "is not above zero")
         highest = numpy.maximum(record.open, record.close)
@@ -98,13 +94,25 @@ class BarsFile:
 
     def bars(self, instrument: Instrument | None, symbol: str | None, interval_ms: int) -> Bars:
         """Return the rows as bars. Raises DataError naming the first thing that is wrong."""
-        self.require_bars(interval_ms)
         if instrument is None:
             instrument = self.record.instrument(symbol or self.symbol or self.path.stem)
         try:
-            return self.record.bars(instrument, interval_ms, self.place)
+            bars = self.record.bars(instrument, interval_ms, self.place)
         except DataError as error:
+            # Bars don't know where in the file they were.
+            self.require_bars(interval_ms)
             raise DataError(f"{self.path}: {error}") from error
+        self._require_opens(interval_ms)
+        return bars
+
+    def _require_opens(self, interval_ms: int) -> None:
+        off = (self.record.open_time_ms - origin_ms(interval_ms)) % interval_ms
+        self._require(
+            off == 0,
+            "time",
+            f"is not where bars of {timeframe_of(interval_ms)} open in UTC: a wrong time zone, or "
+            f"another interval",
+        )
 
     def _require(self, is_fine: "numpy.ndarray", column: str, reason: str) -> None:
         if is_fine.all():
