@@ -24,6 +24,7 @@ from bagbot.domain.statistics import (
     years_of,
 )
 from bagbot.reports.figures import FIGURES, Kind, counted, duration, interval, money, written
+from bagbot.trading.kernel_tables import REASONS, REFUSED
 
 Floats = NDArray[numpy.float64]
 Integers = NDArray[numpy.int64]
@@ -48,6 +49,7 @@ class Result(Protocol):
     why_not_compiled: str
     compile_s: float
     run_s: float
+    orders: Records
     fills: Records
     trades: Records
     equity: Integers
@@ -80,7 +82,7 @@ class RunFacts:
 
     `equity` and `held` (buy-and-hold of the same start) are by bar, `drawdowns` and
     `held_drawdowns` with them (0 or below). `trades` are `domain.statistics.TRADE`, `fills` as the
-    backtest writes them. `ended` counts the orders by how they ended.
+    backtest writes them, `orders` too; `refused` counts the refused ones by reason.
     """
 
     strategy: str
@@ -95,10 +97,12 @@ class RunFacts:
     held_metrics: EquityStatistics
     trades: Records
     fills: Records
-    ended: Mapping[str, int]
+    orders: Records
+    refused: Mapping[str, int]
     parameters: Mapping[str, object]
     settings: Mapping[str, str]
     mode: str
+    why_not_compiled: str
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     cautions: Sequence[Caution]
@@ -183,27 +187,28 @@ def facts_of(result: Result, notes: Sequence[str] = ()) -> RunFacts:
         held_metrics=equity_statistics(held, start, years),
         trades=result.trades,
         fills=result.fills,
-        ended={},
+        orders=result.orders,
+        refused=_refused(result.orders),
         parameters=result.parameters,
         settings=dict(_settings(result.settings)),
         mode=result.mode,
+        why_not_compiled=result.why_not_compiled,
         seconds={"compile": result.compile_s, "run": result.run_s},
         versions=result.versions,
         cautions=(),
     )
-    return dataclasses.replace(facts, cautions=_cautions(facts, result, notes))
+    return dataclasses.replace(facts, cautions=_cautions(facts, notes))
 
 
-def _cautions(facts: RunFacts, result: Result, notes: Sequence[str]) -> list[Caution]:
+def _cautions(facts: RunFacts, notes: Sequence[str]) -> list[Caution]:
     said = []
     if facts.settings.get("fill_at") == "close":
         said.append(Caution(RESEARCH_ONLY, is_serious=True))
     if facts.equity.min() <= 0:
         said.append(Caution("The account lost everything.", is_serious=True))
     said.extend(Caution(note) for note in notes)
-    refused = {reason: count for reason, count in facts.ended.items() if "refused" in reason}
-    for reason, count in refused.items():
-        said.append(Caution(f"{counted(count, 'order')} {reason}"))
+    for reason, count in facts.refused.items():
+        said.append(Caution(f"{counted(count, 'order')} refused: {reason}"))
     if all(facts.settings.get(f"costs.{name}") == "0" for name in ("maker_fee", "taker_fee")):
         said.append(Caution("Without fees: no exchange trades for nothing."))
     trades = int(facts.metrics["trades"])
@@ -213,9 +218,18 @@ def _cautions(facts: RunFacts, result: Result, notes: Sequence[str]) -> list[Cau
     if years_of(facts.bars.open_time_ms, facts.bars.interval_ms) < YEARS_FEW:
         lasted = duration(facts.ended_ms - facts.began_ms)
         said.append(Caution(f"Yearly figures are worked out from {lasted} only."))
-    if result.why_not_compiled:
-        said.append(Caution(f"Not compiled, therefore slower: {result.why_not_compiled}"))
+    if facts.why_not_compiled:
+        said.append(Caution(f"Not compiled, therefore slower: {facts.why_not_compiled}"))
     return said
+
+
+def _refused(orders: Records) -> dict[str, int]:
+    reasons = orders["reason"][orders["status"] == REFUSED]
+    codes, counts = numpy.unique(reasons, return_counts=True)
+    return {
+        REASONS[int(code)]: int(count)
+        for code, count in sorted(zip(codes, counts, strict=True), key=lambda pair: -pair[1])
+    }
 
 
 def _settings(settings: object, prefix: str = "") -> Iterator[tuple[str, str]]:

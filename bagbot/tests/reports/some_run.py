@@ -6,22 +6,11 @@ from decimal import Decimal
 import numpy
 
 from bagbot.domain.bars import Bars
-from bagbot.domain.fills import Scale, scale_of, settle_buy, settle_sell
+from bagbot.domain.fills import MARKET, Scale, scale_of, settle_buy, settle_sell
 from bagbot.domain.instrument import Instrument
 from bagbot.domain.statistics import round_trips, summarise, years_of
+from bagbot.trading.kernel_tables import FILL, FILLED, ORDER
 
-FILL = numpy.dtype(
-    [
-        ("bar", numpy.int64),
-        ("order", numpy.int64),
-        ("is_buy", numpy.bool_),
-        ("price", numpy.int64),
-        ("lots", numpy.int64),
-        ("fee_units", numpy.int64),
-        ("fee_in_base", numpy.bool_),
-        ("is_maker", numpy.bool_),
-    ]
-)
 BTCUSDT = Instrument(
     symbol="BTC/USDT",
     exchange_symbol="BTCUSDT",
@@ -77,11 +66,18 @@ def run_of(
             moved = settle_sell(price, lots, 1_000, SCALE)
         if moved is not None:
             quote, base = quote + moved.quote_units, base + moved.base_units
-            row = (bar, len(fills) + 1, wants, price, lots, moved.fee_units, wants, False)
-            fills.append(row)
+            fills.append((bar, len(fills) + 1, wants, price, lots, moved.fee_units, wants, quote))
         worth = base * int(bars.close[bar]) * SCALE.numerator // SCALE.denominator
         equity[bar] = quote + worth // SCALE.lot_units
-    table = numpy.array(fills, FILL)
+    table = numpy.zeros(len(fills), FILL)
+    names = ("bar", "order", "is_buy", "price", "lots", "fee_units", "fee_in_base")
+    for column, name in enumerate((*names, "cash_units_after")):
+        table[name] = [row[column] for row in fills]
+    orders = numpy.zeros(len(fills), ORDER)
+    orders["number"], orders["bar"] = table["order"], table["bar"] - 1
+    orders["ordered"] = orders["filled"] = table["lots"]
+    orders["kind"] = orders["placed_kind"] = MARKET
+    orders["is_buy"], orders["status"] = table["is_buy"], FILLED
     years = years_of(bars.open_time_ms, bars.interval_ms)
     result = {
         "strategy": "SmaCross",
@@ -96,7 +92,7 @@ def run_of(
         "why_not_compiled": "",
         "compile_s": 0.4,
         "run_s": 0.003,
-        "orders": numpy.zeros(len(fills), [("number", numpy.int64)]),
+        "orders": orders,
         "fills": table,
         "trades": round_trips(table, SCALE),
         "equity": equity,
