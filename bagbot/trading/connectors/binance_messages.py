@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.exchange_errors import Answer
 from bagbot.trading.connectors.interface import (
     Balance,
@@ -101,7 +102,24 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
         or _limit(percent, "multiplierDown"),
         sell_price_ratio_max=_limit(by_side, "askMultiplierUp")
         or (_limit(percent, "multiplierUp") if both_ways else None),
+        open_orders_max=_count(filters.get("MAX_NUM_ORDERS"), "maxNumOrders", "limit"),
+        open_stops_max=_count(filters.get("MAX_NUM_ALGO_ORDERS"), "maxNumAlgoOrders", "limit"),
+        # Where the two directions differ, what both allow.
+        trailing_delta_min=max(_trailing(filters, "minTrailing"), default=None),
+        trailing_delta_max=min(_trailing(filters, "maxTrailing"), default=None),
     )
+
+
+def _count(filter_row: Row | None, *names: str) -> int | None:
+    """Return a filter's number under the name that it has there; spot and futures differ."""
+    return (
+        next((int(filter_row[n]) for n in names if n in filter_row), None) if filter_row else None
+    )
+
+
+def _trailing(filters: Mapping[str, Row], which: str) -> list[int]:
+    row = filters.get("TRAILING_DELTA", {})
+    return [int(row[name]) for name in (f"{which}AboveDelta", f"{which}BelowDelta") if name in row]
 
 
 def _limit(filter_row: Row, name: str) -> Decimal | None:
@@ -240,6 +258,27 @@ def ticker_from(row: Row, symbol: str, *, last: Row | None = None) -> Ticker:
         last=None if last_price is None else Decimal(last_price) or None,
         exchange_time_ns=int(time_ms) * _MS,
     )
+
+
+def ohlcv_from(row: Sequence[Any]) -> Ohlcv:
+    """Return the bar of one row of `klines`."""
+    time_ms, open_, high, low, close, volume = row[:6]
+    return Ohlcv(
+        open_time_ms=int(time_ms),
+        open=Decimal(open_),
+        high=Decimal(high),
+        low=Decimal(low),
+        close=Decimal(close),
+        volume=Decimal(volume),
+    )
+
+
+def ohlcv_from_event(event: Row) -> tuple[Ohlcv, bool] | None:
+    """Return the bar of a stream's event and whether it has closed, or None if it is about none."""
+    if event.get("e") != "kline":
+        return None
+    told = event["k"]
+    return ohlcv_from([told[name] for name in "tohlcv"]), bool(told["x"])
 
 
 def order_from_event(event: Row, symbols: Symbols) -> ExchangeOrder | None:
