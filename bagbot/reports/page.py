@@ -26,7 +26,7 @@ from bagbot.reports.figures import (
 )
 from bagbot.reports.html import card, document, packed, plain_table, text, top_bar
 
-CANDLES_MAX: Final = 20_000
+CANDLES_MAX: Final = 100_000
 """A page holds no more candles than this; longer histories are thinned, with highs and lows."""
 
 CURVE_BUCKETS: Final = 4_000

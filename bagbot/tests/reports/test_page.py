@@ -69,10 +69,10 @@ def test_words_from_outside_make_no_markup() -> None:
 
 
 def test_a_long_history_is_thinned_and_keeps_every_fill_and_trade() -> None:
-    result = run_of(seeded_bars(50_000, 2), fast=2, slow=5)
+    result = run_of(seeded_bars(250_000, 2), fast=5, slow=50)
     data = json.loads(Reader(page(facts_of(result))).data)
     assert data["bars_per_candle"] == 3
-    assert len(unpacked(data["candles"]["time"])) == 16_667
+    assert len(unpacked(data["candles"]["time"])) == 83_334
     fills, trades = data["fills"], data["trades"]
     assert len(result.fills) > 5_000
     times = result.bars.open_time_ms
