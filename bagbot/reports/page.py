@@ -112,9 +112,9 @@ def _data(facts: RunFacts) -> dict[str, object]:
     rows = telling_rows((facts.equity, facts.held, facts.drawdowns), CURVE_BUCKETS)
     trades, fills = facts.trades, facts.fills
     return {
-        "strategy_safe": text(facts.strategy),
-        "symbol_safe": text(instrument.symbol),
-        "quote_safe": text(facts.quote),
+        "strategy": facts.strategy,
+        "symbol": instrument.symbol,
+        "quote": facts.quote,
         "interval_ms": bars.interval_ms,
         "bars_per_candle": size,
         "tick": instrument.tick_size.as_integer_ratio(),

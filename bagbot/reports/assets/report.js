@@ -29,10 +29,10 @@ function drawEquity() {
   const time = Array.from(curve.time, (ms) => new Date(ms).toISOString());
   const line = (y, name, sign, width, more) => ({
     type: "scatter", mode: "lines", x: time, y, name, line: { color: sign, width }, ...more });
-  const money = `%{y:,.2f} ${run.quote_safe}`;
+  const money = `%{y:,.2f} ${plainly(run.quote)}`;
   const traces = [
     line(curve.held, "Holding", colour("held"), 1.3, { hovertemplate: money }),
-    line(curve.equity, run.strategy_safe, colour("accent"), 2, { hovertemplate: money }),
+    line(curve.equity, plainly(run.strategy), colour("accent"), 2, { hovertemplate: money }),
     line(curve.held_fall, "Holding's drawdown", colour("held"), 1, { yaxis: "y2", hovertemplate: "%{y:.1%}" }),
     line(curve.fall, "Drawdown", colour("down"), 1.3,
       { yaxis: "y2", fill: "tozeroy", fillcolor: faded("down", 0.18), hovertemplate: "%{y:.1%}" }),
@@ -136,7 +136,7 @@ function drawPrice() {
   const buys = marksInView(true, shown), sells = marksInView(false, shown);
   const traces = [{
     type: "candlestick", x: shown.time, open: shown.open, high: shown.high, low: shown.low,
-    close: shown.close, name: run.symbol_safe,
+    close: shown.close, name: plainly(run.symbol),
     increasing: { line: { color: faded("up", 0.75), width: 1 }, fillcolor: faded("up", 0.45) },
     decreasing: { line: { color: faded("down", 0.75), width: 1 }, fillcolor: faded("down", 0.45) },
   }, ...linesInView(), mark(buys, "triangle-up", "accent"), mark(sells, "triangle-down", "sell")];

@@ -62,6 +62,9 @@ function number(value, digits, plus) {
   return (value < 0 ? MINUS : plus ? "+" : "") + text;
 }
 
+/** Return words as the charts show them: they take some markup, and names are none. */
+const plainly = (words) => words.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
+
 const counted = (count, what) => `${number(count, 0)} ${what}${count === 1 ? "" : "s"}`;
 
 function percent(share, plus) {
@@ -111,7 +114,11 @@ function sortableTable(table, columns, rows, { perPage = 50, sortBy = 0, descend
         const tone = kind === "signed" ? (value(row) > 0 ? "up" : value(row) < 0 ? "down" : "") : kind || "";
         return element("td", { className: tone, textContent: text(row) });
       }));
-      if (onRow) line.onclick = () => onRow(row);
+      if (onRow) {
+        line.tabIndex = 0;
+        line.onclick = () => onRow(row);
+        line.onkeydown = ({ key }) => { if (key === "Enter") onRow(row); };
+      }
       return line;
     }));
     place.textContent = rows === 0 ? "none" : `${number(page * perPage + 1, 0)} to `
