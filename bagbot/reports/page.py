@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.bars import Bars
 from bagbot.domain.statistics import UNITS
-from bagbot.reports.facts import Integers, Month, Result, RunFacts, facts_of
+from bagbot.reports.facts import Integers, Month, RunFacts, facts_of
 from bagbot.reports.figures import (
     GROUPS,
     Group,
@@ -26,6 +26,9 @@ from bagbot.reports.figures import (
 )
 from bagbot.reports.html import card, document, packed, plain_table, text, top_bar
 
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
+
 CANDLES_MAX: Final = 100_000
 """A page holds no more candles than this; longer histories are thinned, with highs and lows."""
 
@@ -36,7 +39,7 @@ _FULL_MONTH: Final = 0.25
 _MONTHS: Final = tuple(date(2000, month, 1).strftime("%b") for month in range(1, 13))
 
 
-def write_page(result: Result, path: Path, notes: Sequence[str] = ()) -> None:
+def write_page(result: "BacktestResult", path: Path, notes: Sequence[str] = ()) -> None:
     """Write the page of a run to `path`; `notes` are findings about its data or its strategy."""
     path.write_text(page(facts_of(result, notes)), encoding="utf-8")
 
@@ -311,6 +314,7 @@ def _costs_card(facts: RunFacts) -> str:
     rows = [
         ("Fees", written(fees, Kind.MONEY, quote)),
         ("Fees, share of the start", written(fees / facts.start, Kind.SHARE)),
+        *_funding_rows(facts),
         ("Closed trades before fees", written(before, Kind.GAIN, quote)),
         ("Closed trades after fees", written(profits, Kind.GAIN, quote)),
         ("Fills", f"{len(facts.fills):,} ({makers:,} as maker)"),
@@ -321,6 +325,12 @@ def _costs_card(facts: RunFacts) -> str:
         ),
     ]
     return card("Costs", plain_table(rows))
+
+
+def _funding_rows(facts: RunFacts) -> list[tuple[str, str]]:
+    if facts.funding is None:
+        return []
+    return [("Funding paid", written(facts.funding / UNITS, Kind.MONEY, facts.quote))]
 
 
 def _figures_card(facts: RunFacts) -> str:

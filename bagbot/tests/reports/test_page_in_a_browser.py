@@ -66,8 +66,7 @@ async def test_words_from_outside_stay_words(tmp_path: Path) -> None:
     result = wide(
         strategy=HOSTILE,
         parameters={HOSTILE: HOSTILE},
-        settings={"fill_at": HOSTILE},
-        versions={HOSTILE: HOSTILE},
+        why_not_compiled=HOSTILE,
     )
     write_page(result, page, [HOSTILE])
     async with new_tab() as tab:
