@@ -33,7 +33,7 @@ CANDLES_MAX: Final = 100_000
 """A page holds no more candles than this; longer histories are thinned, with highs and lows."""
 
 CURVE_BUCKETS: Final = 4_000
-CAUTIONS_SHOWN: Final = 4
+CAUTIONS_SHOWN: Final = 5
 # The colour of a month is full at this return.
 _FULL_MONTH: Final = 0.25
 _MONTHS: Final = tuple(date(2000, month, 1).strftime("%b") for month in range(1, 13))
@@ -55,6 +55,7 @@ def page(facts: RunFacts) -> str:
                 "<main>",
                 _lead(facts),
                 _tiles(facts),
+                _cautions(facts),
                 _equity_card(facts),
                 _price_card(facts),
                 _months_card(facts),
@@ -180,24 +181,28 @@ def _lead(facts: RunFacts) -> str:
         f'<header class="lead"><div><h1>{text(facts.strategy)}</h1>'
         f'<p class="about">{text(about)}</p></div>'
         f'<p class="story">{text(facts.story())}</p>'
-        f'{_cautions(facts)}<div class="chips">{chips}</div></header>'
+        f'{_serious(facts)}<div class="chips">{chips}</div></header>'
     )
 
 
+def _serious(facts: RunFacts) -> str:
+    lines = [f"<li>{text(c.text)}</li>" for c in facts.cautions if c.is_serious]
+    return f'<ul class="serious">{"".join(lines)}</ul>' if lines else ""
+
+
 def _cautions(facts: RunFacts) -> str:
-    lines = [
-        f"<li{' class=serious' if caution.is_serious else ''}>{text(caution.text)}</li>"
-        for caution in facts.cautions
-    ]
+    lines = [f"<li>{text(c.text)}</li>" for c in facts.cautions if not c.is_serious]
     if not lines:
         return ""
-    shown = f'<ul class="cautions">{"".join(lines[:CAUTIONS_SHOWN])}</ul>'
-    rest = lines[CAUTIONS_SHOWN:]
-    if not rest:
-        return shown
+    shown, rest = lines[:CAUTIONS_SHOWN], lines[CAUTIONS_SHOWN:]
+    more = (
+        f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
+        if rest
+        else ""
+    )
     return (
-        f'{shown}<details class="more"><summary>{len(rest)} more</summary>'
-        f'<ul class="cautions">{"".join(rest)}</ul></details>'
+        '<section class="cautions" aria-label="Before you believe it">'
+        f"<ul>{''.join(shown)}</ul>{more}</section>"
     )
 
 
