@@ -1,7 +1,7 @@
 """A run in a screenful of the terminal."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy
 from rich.console import Group, RenderableType
@@ -9,15 +9,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bagbot.reports.facts import Floats, Result, RunFacts, facts_of
+from bagbot.reports.facts import Floats, RunFacts, facts_of
 from bagbot.reports.figures import GROUPS, date_of
 from bagbot.reports.figures import Group as Figures
+
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH: Final = 48
 
 
-def terminal_summary(result: Result, notes: Sequence[str] = ()) -> RenderableType:
+def terminal_summary(result: "BacktestResult", notes: Sequence[str] = ()) -> RenderableType:
     """Return what Rich prints of a run; `notes` are findings about its data or its strategy."""
     return summary_of(facts_of(result, notes))
 

@@ -49,7 +49,7 @@ function drawMap() {
   const gather = GATHERINGS[chosen("gather")];
   const z = cells.map((line) => line.map((values) => (values.length ? gather(values, sign) : null)));
   const hover = cells.map((line, y) => line.map((values, x) => values.length
-    ? `${chosen("across")} ${across.labels[x]}, ${chosen("up")} ${up.labels[y]}<br><b>${written(name, z[y][x])}</b>`
+    ? `${plainly(chosen("across"))} ${across.labels[x]}, ${plainly(chosen("up"))} ${up.labels[y]}<br><b>${written(name, z[y][x])}</b>`
       + (values.length > 1 ? `<br>${chosen("gather")} of ${number(values.length, 0)}` : "")
     : ""));
   const finite = z.flat().filter((value) => value !== null && Number.isFinite(value));
@@ -66,8 +66,8 @@ function drawMap() {
     colorscale: scale, zmin: isAroundZero ? -reach : least, zmax: isAroundZero ? reach : most,
     colorbar: { thickness: 10, outlinewidth: 0, tickformat: isShare(name) ? ".0%" : "~s", tickfont: { color: colour("soft") } },
   }], layout({
-    xaxis: { type: "category", title: { text: chosen("across") }, showgrid: false, fixedrange: true },
-    yaxis: { type: "category", title: { text: chosen("up") }, showgrid: false },
+    xaxis: { type: "category", title: { text: plainly(chosen("across")) }, showgrid: false, fixedrange: true },
+    yaxis: { type: "category", title: { text: plainly(chosen("up")) }, showgrid: false },
   }, {
     hovermode: "closest",
     // By index: a label that looks like a number would be taken for a place on the axis.
