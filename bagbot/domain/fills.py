@@ -142,7 +142,7 @@ class Played(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """What one fill does to an account, fee included; the fee is in the asset received."""
+    """What one fill does to an account, fee included."""
 
     base_units: int
     quote_units: int
@@ -174,6 +174,11 @@ def value(price: int, lots: int, scale: Scale) -> int:
     return price * lots * scale.numerator // scale.denominator
 
 
+def value_ceiling(price: int, lots: int, scale: Scale) -> int:
+    """Return what `lots` cost at `price`, rounded up: what an order locks (F18)."""
+    return -(-price * lots * scale.numerator // scale.denominator)
+
+
 def lots_for(quote_units: int, price: int, scale: Scale) -> int:
     """Return the most lots whose value at `price` is within `quote_units` (F1)."""
     return quote_units * scale.denominator // (price * scale.numerator)
@@ -188,11 +193,23 @@ def fee(received: int, rate_ppm: int) -> int:
     return whole * rate_ppm + -(-rest * rate_ppm // _MILLION)
 
 
+def share(whole: int, ppm: int) -> int:
+    """Return so many millionths of `whole`, rounded down; split as in `fee`."""
+    return whole // _MILLION * ppm + whole % _MILLION * ppm // _MILLION
+
+
 def settle_buy(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
     """Return what a bought fill moves: the fee is taken from the base asset received (F16)."""
     quantity = lots * scale.lot_units
     charged = fee(quantity, rate_ppm)
     return Settlement(quantity - charged, -value(price, lots, scale), charged)
+
+
+def settle_buy_fee_in_quote(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
+    """Return what a bought fill moves where the fee is paid in quote, on top of the cost (F16)."""
+    cost = value(price, lots, scale)
+    charged = fee(cost, rate_ppm)
+    return Settlement(lots * scale.lot_units, -cost - charged, charged)
 
 
 def settle_sell(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
@@ -217,8 +234,7 @@ def volume_budget(closed_volume_lots: int, costs: Costs) -> int:
     """Return how much an account may trade in a bar, by the volume of the bar before (F17)."""
     if costs.volume_share_ppm == UNLIMITED:
         return UNLIMITED
-    whole, rest = closed_volume_lots // _MILLION, closed_volume_lots % _MILLION
-    return whole * costs.volume_share_ppm + rest * costs.volume_share_ppm // _MILLION
+    return share(closed_volume_lots, costs.volume_share_ppm)
 
 
 # One order.

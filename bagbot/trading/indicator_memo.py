@@ -16,12 +16,13 @@ import sys
 import threading
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy
 
-from bagbot.trading.strategy import Strategy
+from bagbot.domain.bars import Bars
+from bagbot.trading.strategy import Prepared, Strategy, prepare
 
 Array = numpy.ndarray[Any, Any]
 Function = Callable[..., object]
@@ -69,40 +70,34 @@ class IndicatorMemo:
         # and a number that no other array ever had.
         self._known: dict[int, tuple[Array, int]] = {}
         self._next = 0
-        self._body = self._with_stand_ins(strategy.prepare)
-        self.is_of_use = self._body is not None
+        self.body = self._with_stand_ins(strategy.prepare) if bytes_max > 0 else None
+        """`prepare` with stand-ins; None when it runs as it is written."""
 
-    def know(self, arrays: Iterable[Array]) -> None:
-        """Take arrays that nobody can write to for arguments that can't change."""
-        with self._lock:
-            for array in arrays:
-                self._remember_array(array)
+    def prepared(
+        self, strategy: Strategy, bars: Bars, given: Mapping[str, Array]
+    ) -> tuple[Strategy, Prepared]:
+        """Return a strategy like this fresh one, prepared, and its series.
 
-    def prepare(self, strategy: Strategy) -> bool:
-        """Run the strategy's `prepare`; False when it has to run anew, on a fresh strategy.
-
-        That is so when it writes to what an indicator returned: from then on nothing is
-        remembered any more.
+        `given` are the series of the bars, the same ones in every call.
         """
-        if self._body is None:
-            strategy.prepare()
-            return True
-        try:
-            self._body(strategy)
-        except Exception:  # noqa: BLE001 - whatever it was, it comes again when `prepare` runs as written
-            self._body = None
-            self.is_of_use = False
-            return False
-        return True
+        if self.body is not None:
+            self._know(given.values())
+            try:
+                return strategy, prepare(strategy, bars, given, self.body)
+            except Exception:  # noqa: BLE001 - whatever it was, it comes again if it is the user's
+                # Most likely `prepare` writes to what an indicator returned.
+                self.body = None
+                strategy = strategy.fresh()
+        return strategy, prepare(strategy, bars, given)
 
-    def _with_stand_ins(self, prepare: Function) -> Function | None:
+    def _with_stand_ins(self, body: Function) -> Function | None:
         """Return `prepare` with stand-ins in place of functions; None when it calls none."""
-        if not isinstance(prepare, types.FunctionType) or prepare.__code__.co_freevars:
+        if not isinstance(body, types.FunctionType) or body.__code__.co_freevars:
             return None
-        names = _names_of(prepare.__code__)
-        if any(name.startswith("set_") for name in names) or _writes_globals(prepare.__code__):
+        names = _names_of(body.__code__)
+        if any(name.startswith("set_") for name in names) or _writes_globals(body.__code__):
             return None
-        namespace = dict(prepare.__globals__)
+        namespace = dict(body.__globals__)
         found = False
         for name in names & namespace.keys():
             value = namespace[name]
@@ -114,9 +109,7 @@ class IndicatorMemo:
                 found = True
         if not found:
             return None
-        return types.FunctionType(
-            prepare.__code__, namespace, prepare.__name__, prepare.__defaults__
-        )
+        return types.FunctionType(body.__code__, namespace, body.__name__, body.__defaults__)
 
     def _stand_in(self, function: Function) -> Function:
         def remembered(*arguments: object, **keywords: object) -> object:
@@ -170,6 +163,15 @@ class IndicatorMemo:
                     self._bytes -= array.nbytes
                     del self._known[id(array)]
         return result
+
+    def _know(self, arrays: Iterable[Array]) -> None:
+        """Take arrays that nobody can write to for arguments that can't change."""
+        if all(id(array) in self._known for array in arrays):
+            return
+        with self._lock:
+            for array in arrays:
+                assert not array.flags.writeable
+                self._remember_array(array)
 
     def _remember_array(self, array: Array) -> None:
         if id(array) not in self._known:

@@ -43,12 +43,5 @@ def fills_hash(fills: NDArray[Any]) -> int:
     return found
 
 
-def reset(desk: Desk) -> None:
-    """Clear what a run left in the tables; the account is the caller's to put back."""
-    for row in range(desk.account[0].order_count):
-        order = desk.orders[row]
-        order.status = 0
-
-
 def _with(found: int, number: int) -> int:
     return ((found ^ number) * _PRIME) & _MASK

@@ -113,5 +113,7 @@ def _has_file(module: types.ModuleType | None) -> bool:
 
 
 def _code_of(code: types.CodeType) -> object:
-    inner = [_code_of(each) if isinstance(each, types.CodeType) else each for each in code.co_consts]
+    inner = [
+        _code_of(each) if isinstance(each, types.CodeType) else each for each in code.co_consts
+    ]
     return code.co_code, inner, code.co_names, code.co_varnames

@@ -5,11 +5,24 @@ import pytest
 import talib
 from talib import EMA
 
+from bagbot.domain.bars import Bars
+from bagbot.domain.instrument import Instrument
 from bagbot.trading.indicator_memo import IndicatorMemo, is_pure
-from bagbot.trading.strategy import Strategy
+from bagbot.trading.strategy import Strategy, bar_series, prepare
 
-CLOSE = numpy.linspace(100.0, 200.0, 1_000)
-CLOSE.flags.writeable = False
+TICKS = numpy.linspace(10_000, 20_000, 1_000).astype(numpy.int64)
+BARS = Bars(
+    instrument=Instrument.unfiltered("BTC/USDT"),
+    interval_ms=60_000,
+    open_time_ms=numpy.arange(1_000) * 60_000,
+    open=TICKS,
+    high=TICKS,
+    low=TICKS,
+    close=TICKS,
+    volume=TICKS,
+)
+GIVEN = bar_series(BARS)
+CLOSE = GIVEN["close"]
 FACTOR = 2.0
 SEEN: list[int] = []
 state = {"calls": 0}
@@ -62,16 +75,14 @@ class Averages(Strategy):
         self.lower, self.middle, self.upper = talib.BBANDS(self.close, self.slow)
 
 
-def prepared(memo, **parameters):
-    strategy = Averages(**parameters)
-    strategy.__dict__["close"] = CLOSE
-    assert memo.prepare(strategy)
+def prepared(memo, cls=Averages, **parameters):
+    strategy, series = memo.prepared(cls(**parameters), BARS, GIVEN)
+    assert series.series["close"] is not None
     return strategy
 
 
 def test_what_was_computed_once_is_not_computed_again():
     memo = IndicatorMemo(Averages, 10**8)
-    memo.know([CLOSE])
     first, second = prepared(memo, fast=7), prepared(memo, fast=7, slow=9)
     for name in ("fast_average", "own", "twice"):
         assert getattr(first, name) is getattr(second, name)
@@ -81,35 +92,38 @@ def test_what_was_computed_once_is_not_computed_again():
 
 def test_what_is_remembered_is_what_would_be_computed():
     memo = IndicatorMemo(Averages, 10**8)
-    memo.know([CLOSE])
     for _ in range(2):
         for fast in (3, 8):
             for slow in (5, 9):
                 strategy = prepared(memo, fast=fast, slow=slow)
                 plain = Averages(fast=fast, slow=slow)
-                plain.__dict__["close"] = CLOSE
-                plain.prepare()
+                prepare(plain, BARS)
                 for name in ("fast_average", "slow_average", "own", "twice", "lower", "upper"):
                     expected = getattr(plain, name)
                     numpy.testing.assert_array_equal(getattr(strategy, name), expected)
 
 
+class Doubles(Averages):
+    def prepare(self):
+        doubled = self.close * 2.0
+        self.average = talib.SMA(doubled, self.fast)
+
+
 def test_an_array_that_could_change_is_no_key():
-    memo = IndicatorMemo(Averages, 10**8)
-    first, second = prepared(memo), prepared(memo)
-    assert first.fast_average is not second.fast_average
+    memo = IndicatorMemo(Doubles, 10**8)
+    assert prepared(memo, Doubles).average is not prepared(memo, Doubles).average
+    assert not memo._results
 
 
 def test_no_more_is_kept_than_allowed():
     one = CLOSE.nbytes
     memo = IndicatorMemo(Averages, 3 * one)
-    memo.know([CLOSE])
     for fast in range(2, 30):
         strategy = prepared(memo, fast=fast)
         assert memo._bytes <= 3 * one
         numpy.testing.assert_array_equal(strategy.own, mean_of(CLOSE, fast))
         numpy.testing.assert_array_equal(strategy.twice, talib.SMA(mean_of(CLOSE, fast), 4))
-    assert len(memo._known) <= 4
+    assert len(memo._known) <= 3 + len(GIVEN)
 
 
 class WritesToItsIndicator(Averages):
@@ -120,12 +134,21 @@ class WritesToItsIndicator(Averages):
 
 def test_a_prepare_that_writes_to_an_indicator_runs_as_written():
     memo = IndicatorMemo(WritesToItsIndicator, 10**8)
-    memo.know([CLOSE])
-    strategy = WritesToItsIndicator()
-    strategy.__dict__["close"] = CLOSE
-    assert not memo.prepare(strategy)
-    assert memo.prepare(strategy), "from now on without stand-ins"
-    assert strategy.average[0] == 0.0
+    for fast in (3, 3, 4):
+        strategy = prepared(memo, WritesToItsIndicator, fast=fast)
+        assert strategy.average[:11].tolist() == [0.0] * 10 + [talib.SMA(CLOSE, fast)[10]]
+    assert memo.body is None
+
+
+class Raises(Averages):
+    def prepare(self):
+        self.average = talib.SMA(self.close, self.fast)
+        raise KeyError("mine")
+
+
+def test_what_prepare_raises_is_raised():
+    with pytest.raises(KeyError, match="mine"):
+        prepared(IndicatorMemo(Raises, 10**8), Raises)
 
 
 class Nothing(Strategy):
@@ -136,7 +159,11 @@ class Nothing(Strategy):
 
 
 def test_a_prepare_that_calls_nothing_needs_no_memo():
-    assert not IndicatorMemo(Nothing, 10**8).is_of_use
+    assert IndicatorMemo(Nothing, 10**8).body is None
+
+
+def test_without_memory_nothing_stands_in():
+    assert IndicatorMemo(Averages, 0).body is None
 
 
 @pytest.mark.parametrize("function", [mean_of, scaled, talib.RSI, EMA])
