@@ -21,6 +21,8 @@ _SOURCES: Final = (
     "bagbot.domain.limits",
     "bagbot.trading.kernel_money",
     "bagbot.trading.kernel",
+    "bagbot.domain.statistics",
+    "bagbot.trading.sweep_figures",
 )
 _IMPORT: Final = re.compile(r"^from (?P<package>[\w.]+) import (?P<names>[\w, ]+)$", re.M)
 _FOOTER: Final = """

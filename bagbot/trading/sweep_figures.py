@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from bagbot.domain.statistics import Metrics, summarise
+from bagbot.domain import statistics
 from bagbot.trading.kernel_tables import REFUSED, Desk
 
 # FNV's prime; the hash keeps 63 bits, which int64 holds whether or not it wraps around.
@@ -16,11 +16,11 @@ _BASIS: Final = 0x4BF29CE484222325
 _MASK: Final = 2**63 - 1
 
 
-def figures(desk: Desk, start_units: int, years: float) -> tuple[Metrics, int, int]:
+def figures(desk: Desk, start_units: int, years: float) -> tuple[statistics.Metrics, int, int]:
     """Return the metrics of a finished run, how many orders were refused, and its fills' hash."""
     account = desk.account[0]
     fills = desk.fills[: account.fill_count]
-    metrics = summarise(desk.equity, start_units, years, fills, desk.scale)
+    metrics = statistics.summarise(desk.equity, start_units, years, fills, desk.scale)
     refused = 0
     for row in range(account.order_count):
         if desk.orders[row].status == REFUSED:

@@ -6,10 +6,12 @@ Backtester says of each combination alone.
 """
 
 import hashlib
+import importlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from types import ModuleType
 from typing import Any, Final
 
 import numpy
@@ -17,9 +19,13 @@ from numpy.typing import NDArray
 
 import bagbot
 from bagbot.domain.bars import Bars
-from bagbot.domain.statistics import Metrics
-from bagbot.trading.backtester import Backtester, BacktestResult
-from bagbot.trading.strategy import Strategy, Value
+from bagbot.domain.statistics import Metrics, years_of
+from bagbot.trading import compiled
+from bagbot.trading.backtester import Backtester
+from bagbot.trading.indicator_memo import IndicatorMemo
+from bagbot.trading.kernel_tables import REFUSED, grown
+from bagbot.trading.strategy import Prepared, Strategy, Value, bar_series
+from bagbot.trading.strategy_compiler import CannotCompileError, Program, compile_strategy
 from bagbot.trading.sweep_grid import Grid
 from bagbot.trading.sweep_identity import source_hash, text_of
 from bagbot.trading.sweep_workers import Row, Run, StrategySource
@@ -61,6 +67,131 @@ class RunSettings:
         )
 
 
+class SweepRuns:
+    """All runs of a sweep, by place: compiled where that can be, else as Python.
+
+    Raises CannotCompileError when the mode asks for compiled runs and there can be none.
+    """
+
+    def __init__(self, settings: RunSettings, grid: Grid, numbers: Numbers) -> None:
+        self._settings = settings
+        self._grid = grid
+        self._numbers = numbers
+        self._memo = IndicatorMemo(settings.strategy, settings.memo_bytes)
+        self._given = bar_series(settings.bars)
+        self._years = years_of(settings.bars.open_time_ms, settings.bars.interval_ms)
+        self.why_not_compiled = ""
+        is_compiled = settings.mode in ("auto", "compiled")
+        self._program = self._compiled() if is_compiled else None
+        self.mode = "interpreted" if self._program is None else "compiled"
+        if is_compiled:
+            # What can't be run compiled is run as Python, without another attempt.
+            self._settings = replace(settings, mode="interpreted")
+
+    def make_run(self) -> Run:
+        """Return a function from a place to its row; each thread needs its own."""
+        run = self._alone if self._program is None else self._compiled_run(self._program)
+
+        def told(place: int) -> Row:
+            combination = self._grid.combination(int(self._numbers[place]))
+            try:
+                return (*combination.values(), *run(combination))
+            except Exception as error:
+                words = ", ".join(f"{name}={value!r}" for name, value in combination.items())
+                error.add_note(f"in the combination {words} of the sweep")
+                raise
+
+        return told
+
+    def elsewhere(self, source: StrategySource) -> "RunsElsewhere":
+        """Return what another process makes the same runs of."""
+        # The class itself is left out: by name alone it may not be found there.
+        settings = replace(self._settings, strategy=Strategy)
+        return RunsElsewhere(source, settings, self._grid, self._numbers)
+
+    def _compiled(self) -> Program | None:
+        strategy, prepared = self._prepared(self._grid.combination(int(self._numbers[0])))
+        try:
+            return compile_strategy(strategy, prepared.series)
+        except CannotCompileError as error:
+            if self._settings.mode == "compiled":
+                raise
+            self.why_not_compiled = str(error)
+            return None
+
+    def _prepared(self, combination: Mapping[str, Value]) -> tuple[Strategy, Prepared]:
+        parameters = {**self._settings.parameters, **combination}
+        strategy = self._settings.strategy(**parameters)
+        return self._memo.prepared(strategy, self._settings.bars, self._given)
+
+    def _alone(self, combination: Mapping[str, Value]) -> Row:
+        """Return the figures of one combination as the Backtester runs it."""
+        result = self._settings.backtester(combination).run()
+        orders = result.orders
+        return (
+            *(result.metrics[name] for name in Metrics._fields),
+            int(result.equity[-1]),
+            len(orders),
+            int(numpy.count_nonzero(orders["status"] == REFUSED)),
+            len(result.fills),
+            _compiled_figures().fills_hash(result.fills),
+        )
+
+    def _compiled_run(self, program: Program) -> Callable[[Mapping[str, Value]], Row]:
+        """Return the same, with a desk that all runs of a thread share."""
+        backtester = self._settings.backtester(self._grid.combination(int(self._numbers[0])))
+        desk = backtester.new_desk()
+        fresh = desk.account.copy()
+        cash_units = backtester.cash_units
+        bars = len(self._settings.bars)
+        kernel, figures = compiled.load(), _compiled_figures()
+
+        def run(combination: Mapping[str, Value]) -> Row:
+            nonlocal desk
+            strategy, prepared = self._prepared(combination)
+            desk.orders[: desk.account[0].order_count] = 0
+            desk.account[:] = fresh
+            try:
+                bound = program.bind(strategy, prepared.series)
+                bar = 0
+                while bar < bars:
+                    bar = program.run(bound, desk, prepared.first, bar, bars)
+                    if bar < bars:
+                        desk = grown(desk)
+            except Exception:
+                # Only a run in Python knows the truth about an error, or that there is none.
+                return self._alone(combination)
+            kernel.finish(desk)
+            metrics, refused, found = figures.figures(desk, cash_units, self._years)
+            account = desk.account[0]
+            return (
+                *metrics,
+                int(desk.equity[-1]),
+                int(account.order_count),
+                refused,
+                int(account.fill_count),
+                found,
+            )
+
+        return run
+
+
+@dataclass(frozen=True)
+class RunsElsewhere:
+    """What another process makes the same runs of: the class by where it is, the rest by value."""
+
+    source: StrategySource
+    settings: RunSettings
+    grid: Grid
+    numbers: Numbers
+
+    def __call__(self) -> Run:
+        """Return the run of this process."""
+        # Made anew, the bars can't be written to; they could be, as they come out of a pickle.
+        settings = replace(self.settings, strategy=self.source.load(), bars=self.settings.bars[:])
+        return SweepRuns(settings, self.grid, self.numbers).make_run()
+
+
 def description_of(settings: RunSettings, grid: Grid, numbers: Numbers) -> dict[str, object]:
     """Return what the rows of a sweep depend on; those of another description are others."""
     chosen = text_of(numbers) if isinstance(numbers, range) else text_of(numpy.asarray(numbers))
@@ -74,4 +205,19 @@ def description_of(settings: RunSettings, grid: Grid, numbers: Numbers) -> dict[
         "grid": hashlib.sha256(values.encode()).hexdigest(),
         "combinations": hashlib.sha256(chosen.encode()).hexdigest(),
         "versions": _versions(),
+    }
+
+
+def _compiled_figures() -> ModuleType:
+    return importlib.import_module(f"{compiled.load().__package__}.sweep_figures")
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of everything that computes."""
+    found = {name: metadata.version(name) for name in ("numpy", "numba", "TA-Lib")}
+    return {
+        **found,
+        "bagbot": bagbot.__version__,
+        "engine": compiled.version(),
+        "python": platform.python_version(),
     }
