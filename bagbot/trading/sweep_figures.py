@@ -18,7 +18,7 @@ _MASK: Final = 2**63 - 1
 
 def figures(desk: Desk, start_units: int, years: float) -> tuple[statistics.Metrics, int, int]:
     """Return the metrics of a finished run, how many orders were refused, and its fills' hash."""
-    account = desk.account[0]
+    account = desk.account
     fills = desk.fills[: account.fill_count]
     metrics = statistics.summarise(desk.equity, start_units, years, fills, desk.scale)
     refused = 0
