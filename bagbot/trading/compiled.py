@@ -41,7 +41,7 @@ OPTIONS: Final[Mapping[str, bool]] = MappingProxyType(
 COUNTED: Final = MappingProxyType({"cache": True, "nogil": True})
 INLINED: Final = frozenset(
     {
-        "close_bar", "is_full", "position", "position_lots", "place", "close_position", "_queue",
+        "close_bar", "is_full", "quiet_until", "meet_quietly", "position", "position_lots", "place", "close_position", "_queue",
         "_command", "lots_of", "ticks_of", "fits", "act", "_come_in", "_refusal", "_broken_filter",
         "_broken_limit", "_is_price", "_refusal_of_followers", "_refusal_now", "_reduced", "settle", "value_until",
         "_record", "_average", "_move", "need",
