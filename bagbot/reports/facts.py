@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from bagbot.domain.statistics import (
     years_of,
 )
 from bagbot.reports.figures import FIGURES, Kind, counted, duration, interval, money, written
+from bagbot.trading.backtest_result import BacktestResult
 from bagbot.trading.kernel_tables import REASONS, REFUSED
 
 Floats = NDArray[numpy.float64]
@@ -37,25 +38,7 @@ RESEARCH_ONLY: Final = (
 TRADES_FEW: Final = 30
 YEARS_FEW: Final = 0.25
 
-
-class Result(Protocol):
-    """What of a backtest's result is told."""
-
-    strategy: str
-    parameters: Mapping[str, object]
-    bars: Bars
-    settings: object
-    mode: str
-    why_not_compiled: str
-    compile_s: float
-    run_s: float
-    orders: Records
-    fills: Records
-    trades: Records
-    equity: Integers
-    cash_units: int
-    metrics: Mapping[str, float]
-    versions: Mapping[str, str]
+Result = BacktestResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import math
 
 from bagbot.domain import fills
 from bagbot.trading import kernel_tables as tables
-from bagbot.trading.kernel_tables import Account, Desk, OrderRow
+from bagbot.trading.kernel_tables import Desk, OrderRow
 
 _UNITS = 100_000_000
 
@@ -87,7 +87,7 @@ def settle(
     lots: int,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_maker: bool,
 ) -> bool:
     """Carry out a fill, or return False when there is not the money for it (F18).
 
@@ -269,14 +269,14 @@ def _average(desk: Desk, before: int, price: int, change: int) -> None:
 def _record(
     desk: Desk,
     number: int,
-    is_buy: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_buy: bool,
     price: int,
     lots: int,
     fee_units: int,
-    is_fee_in_base: bool,  # noqa: FBT001
+    is_fee_in_base: bool,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001
+    is_maker: bool,
 ) -> None:
     account = desk.account
     row = desk.fills[account.fill_count]
@@ -328,7 +328,7 @@ def _settle_margin(
     lots: int,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_maker: bool,
 ) -> bool:
     account = desk.account
     held = account.position_lots
