@@ -1,37 +1,70 @@
 """`bagbot sweep`: many backtests of one strategy, from the command line."""
 
 import ast
-import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bagbot.domain.errors import BagbotError, ConfigError
+from bagbot.cli_backtest import (
+    Cash,
+    DataFile,
+    ExchangeName,
+    Leverage,
+    MakerFee,
+    Market,
+    MarketKind,
+    Parameters,
+    RunMethod,
+    RunMode,
+    Since,
+    Slippage,
+    StrategyName,
+    Symbol,
+    TakerFee,
+    Timeframe,
+    Until,
+    Zone,
+    errors_with_place,
+    recorded_bars,
+    shown_progress,
+)
+from bagbot.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from bagbot.trading.strategy import Parameter, Strategy, Value
     from bagbot.trading.sweep import SweepResult
     from bagbot.trading.sweep_grid import Where
 
+# What a condition over parameters is made of.
+_ALLOWED: Final = (
+    *(ast.Expression, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Name, ast.Constant),
+    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
+)
 _SHOWN: Final = ("total_return", "sharpe", "drawdown_max", "trades", "win_rate", "fees")
 
 
+sweep_app = typer.Typer()
+
+
+@sweep_app.command()
 def sweep(
-    strategy: Annotated[str, typer.Argument(help="file.py, file.py:Class, or one of bagbot's.")],
-    data: Annotated[Path, typer.Option(help="A Parquet or CSV file of bars.")],
+    strategy: StrategyName,
     grid: Annotated[
         list[str],
         typer.Option(help="fast=5:55, slow=60:260:2 or size=0.5,1,2; repeatable. TO is left out."),
     ],
-    symbol: Annotated[str | None, typer.Option(help="The market, if the file has several.")] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(help="A parameter that stays: size=1; repeatable.")
-    ] = None,
+    data: DataFile = None,
+    symbol: Symbol = None,
+    timeframe: Timeframe = None,
+    exchange: ExchangeName = None,
+    since: Since = None,
+    until: Until = None,
+    zone: Zone = None,
     where: Annotated[
         str | None, typer.Option(help='Which combinations make sense: "fast < slow".')
     ] = None,
@@ -39,51 +72,65 @@ def sweep(
         int | None, typer.Option(help="Run so many of them, drawn without repeats.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of --random.")] = 0,
-    cash: Annotated[str, typer.Option(help="The quote currency to begin with.")] = "10000",
-    mode: Annotated[str, typer.Option(help="auto, compiled, interpreted or python.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="How many cores; all there are.")] = None,
+    param: Parameters = None,
+    cash: Cash = "10000",
+    maker_fee: MakerFee = 0.001,
+    taker_fee: TakerFee = 0.001,
+    slippage: Slippage = 0.0,
+    market: MarketKind = Market.SPOT,
+    leverage: Leverage = 1,
+    mode: RunMethod = RunMode.AUTO,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many cores work; all there are.")
+    ] = None,
     sort: Annotated[str, typer.Option(help="The figure that the best have.")] = "sharpe",
-    top: Annotated[int, typer.Option(help="How many of the best to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best to show.")] = 10,
     output: Annotated[
         Path | None, typer.Option(help="Where the table goes: .parquet or .csv.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Where the HTML page goes.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the heat maps, one HTML file, here.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the sweep of this --output.")
     ] = False,
 ) -> None:
-    """Backtest every combination of some parameters, and show the best."""
-    from bagbot.cli_backtest import parameters_from, strategy_class
-    from bagbot.marketdata.bars_file import read_bars
-    from bagbot.trading.sweep import Sweep, SweepInterruptedError
+    """Play every combination of some parameters, on all cores, and show the best."""
+    from bagbot.trading.backtest_settings import Costs
+    from bagbot.trading.strategy_loader import parameters_from, strategy_class
+    from bagbot.trading.sweep import Sweep, SweepInterruptedError, require_figure
 
+    require_figure(sort)
     cls = strategy_class(strategy)
     store = _store(output, is_wanted=resume)
     made = Sweep(
         cls,
-        read_bars(data, symbol=symbol),
+        recorded_bars(data, symbol, timeframe, exchange, since, until, zone),
         grid_from(grid, cls),
         where=None if where is None else where_from(where, cls),
         samples=random,
         seed=seed,
-        parameters=parameters_from(param or [], cls),
-        cash=Decimal(cash),
-        mode=mode,
+        parameters=parameters_from(param or (), cls),
+        mode=mode.value,
         workers=workers,
+        cash=cash,
+        costs=Costs(maker_fee=maker_fee, taker_fee=taker_fee, slippage=slippage),
+        market=market.value,
+        leverage=leverage,
     )
     try:
-        with _progress(f"sweeping {cls.__name__}") as tell:
+        with shown_progress("sweeping") as tell, errors_with_place(strategy):
             result = made.run(tell, store=store)
     except SweepInterruptedError as stopped:
-        kept = f"kept in {store}; --resume goes on" if store else "gone: --output keeps them"
-        print(f"{stopped}, {kept}", file=sys.stderr)
-        sys.exit(130)
+        kept = f"kept in {store}, --resume goes on" if store else "lost; --output keeps them"
+        print(f"{stopped}: {kept}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
     _show(result, sort, top)
     if report is not None:
         _write_report(result, report, sort)
         print(f"report    {report}")
     if output is not None and store is not None:
-        result.to_file(output)
+        (result.to_csv if output.suffix == ".csv" else result.to_parquet)(output)
         store.unlink()
         print(f"table     {output}")
 
@@ -147,20 +194,16 @@ def where_from(text: str, strategy: "type[Strategy]") -> "Where":
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
         raise ConfigError(f"--where {text}: {error.msg}") from error
-    allowed = (
-        ast.Expression, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Name, ast.Constant,
-        ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context,
-    )  # fmt: skip
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id not in strategy.declared:
             raise ConfigError(f"--where {text}: {strategy.__name__} has no parameter {node.id}")
-        if not isinstance(node, allowed):
+        if not isinstance(node, _ALLOWED):
             raise ConfigError(f"--where {text}: only parameters, numbers and comparisons")
     code = compile(tree, "--where", "eval")
 
     def holds(parameters: Mapping[str, "Value"]) -> bool:
         try:
-            return bool(eval(code, {"__builtins__": {}}, dict(parameters)))  # noqa: S307
+            return bool(eval(code, {"__builtins__": {}}, dict(parameters)))
         except (NameError, ArithmeticError, TypeError) as error:
             raise ConfigError(f"--where {text}: {error}") from error
 
@@ -202,22 +245,28 @@ def _show(result: "SweepResult", sort: str, top: int) -> None:
     table = Table(*swept, *figures)
     for place in result.ranking(sort)[:top]:
         row = result.row(place)
-        shown = (f"{row[name]:.4g}" for name in figures)
-        table.add_row(*(str(row[name]) for name in swept), *shown)
+        table.add_row(
+            *(f"{row[name]}" for name in swept), *(f"{row[name]:.4g}" for name in figures)
+        )
     Console().print(table)
-    bars = result.bars * result.total
-    how = result.mode if not result.why_not_compiled else f"not compiled: {result.why_not_compiled}"
-    speed = f"{bars / result.run_s / 1e6:.1f} million bars/s" if result.run_s else ""
-    print(f"{result.total} combinations in {result.run_s:.1f} s ({speed}; {how})")
+    speed = result.bars * result.total / max(result.run_s, 1e-9) / 1e6
+    print(
+        f"{result.total:,} combinations of {result.bars:,} bars in {result.run_s:.1f} s, "
+        f"{speed:,.1f} million bars a second, {result.mode}"
+    )
+    if result.why_not_compiled:
+        print(f"not compiled: {result.why_not_compiled}")
 
 
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on standard error, if a person sees it, how far the sweep is."""
-    from rich.console import Console
-    from rich.progress import Progress
+def _write_report(result: "SweepResult", path: Path, sort: str) -> None:
+    from bagbot.reports.sweep_page import write_sweep_page
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    names = result.table.dtype.names or ()
+    write_sweep_page(
+        path,
+        title=f"{result.strategy}, {result.total:,} combinations",
+        parameters={name: result.table[name] for name in result.parameters},
+        metrics={name: result.table[name] for name in names if name not in result.parameters},
+        about=result.about(),
+        sort_by=sort,
+    )

@@ -26,6 +26,7 @@ from bagbot.trading.strategy import Prepared, Strategy, prepare
 
 Array = numpy.ndarray[Any, Any]
 Function = Callable[..., object]
+Prepare = Callable[[Strategy], None]
 
 # What depends on its arguments alone, of Python, and of numpy, its arrays and `math`.
 _PURE_BUILTINS: Final = """
@@ -90,7 +91,7 @@ class IndicatorMemo:
                 strategy = strategy.fresh()
         return strategy, prepare(strategy, bars, given)
 
-    def _with_stand_ins(self, body: Function) -> Function | None:
+    def _with_stand_ins(self, body: Prepare) -> Prepare | None:
         """Return `prepare` with stand-ins in place of functions; None when it calls none."""
         if not isinstance(body, types.FunctionType) or body.__code__.co_freevars:
             return None

@@ -70,6 +70,8 @@ class SweepResult:
     """"compiled", or "interpreted"."""
     why_not_compiled: str
     run_s: float
+    bars: int
+    """How many bars each combination was run over."""
 
     @property
     def total(self) -> int:
@@ -103,9 +105,7 @@ class SweepResult:
 
         Raises ConfigError when there is no such figure.
         """
-        columns = self.table.dtype.names or ()
-        if figure not in columns:
-            raise ConfigError(f"there is no figure {figure}{did_you_mean(figure, columns)}")
+        require_figure(figure)
         places = numpy.flatnonzero(self.is_done)
         values = self.table[figure][places].astype(numpy.float64)
         if figure not in LOWER_IS_BETTER:
@@ -117,6 +117,16 @@ class SweepResult:
         """Return one row as parameters and figures by name."""
         names = self.table.dtype.names or ()
         return dict(zip(names, self.table[place].item(), strict=True))
+
+    def about(self) -> dict[str, str]:
+        """Return what was swept as names and texts: what is needed to repeat it."""
+        found: dict[str, str] = {"strategy": self.strategy, "mode": self.mode}
+        for name, value in self.description.items():
+            if isinstance(value, Mapping):
+                found |= {f"{name}.{part}": str(text) for part, text in value.items()}
+            else:
+                found[name] = str(value)
+        return found
 
     def frame(self) -> "polars.DataFrame":
         """Return the rows that were run as a polars data frame."""
@@ -156,7 +166,7 @@ class Sweep:
         where: Where | None = None,
         samples: int | None = None,
         seed: int = 0,
-        parameters: Mapping[str, object] | None = None,
+        parameters: Mapping[str, Value] | None = None,
         mode: str = "auto",
         workers: int | None = None,
         memo_bytes: int = MEMO_BYTES,
@@ -207,6 +217,7 @@ class Sweep:
             description=MappingProxyType(description),
             mode=runs.mode,
             why_not_compiled=runs.why_not_compiled,
+            bars=len(self._settings.bars),
         )
         try:
             self._fill(rows, runs, on_progress)
@@ -248,6 +259,13 @@ class Sweep:
         types = {int: "<i8", float: "<f8", bool: "?"}
         swept = [(name, types[each.kind]) for name, each in self._grid.kinds.items()]
         return numpy.dtype([*swept, *FIGURES])
+
+
+def require_figure(name: str) -> None:
+    """Raise ConfigError when no row of a sweep has such a figure."""
+    known = [figure for figure, _ in FIGURES]
+    if name not in known:
+        raise ConfigError(f"there is no figure {name}{did_you_mean(name, known)}")
 
 
 def _missing(rows: SweepStore) -> Iterator[int]:

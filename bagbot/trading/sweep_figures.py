@@ -16,16 +16,28 @@ _BASIS: Final = 0x4BF29CE484222325
 _MASK: Final = 2**63 - 1
 
 
-def figures(desk: Desk, start_units: int, years: float) -> tuple[statistics.Metrics, int, int]:
-    """Return the metrics of a finished run, how many orders were refused, and its fills' hash."""
+def figures(
+    desk: Desk, cash_units: int, years: float
+) -> tuple[statistics.Metrics, int, int, int, int, int]:
+    """Return the figures of a run that has ended.
+
+    These are its metrics, the equity at the end, how many orders, refused ones and fills there
+    were, and the hash of the fills.
+    """
     account = desk.account
-    fills = desk.fills[: account.fill_count]
-    metrics = statistics.summarise(desk.equity, start_units, years, fills, desk.scale)
+    fills = _first(desk.fills, account.fill_count)
+    metrics = statistics.summarise(desk.equity, cash_units, years, fills, desk.scale)
     refused = 0
     for row in range(account.order_count):
-        if desk.orders[row].status == REFUSED:
-            refused += 1
-    return metrics, refused, fills_hash(fills)
+        refused += desk.orders[row].status == REFUSED
+    return (
+        metrics,
+        desk.equity[-1],
+        account.order_count,
+        refused,
+        account.fill_count,
+        fills_hash(fills),
+    )
 
 
 def fills_hash(fills: NDArray[Any]) -> int:
@@ -40,6 +52,11 @@ def fills_hash(fills: NDArray[Any]) -> int:
         found = _with(found, fill["price"])
         found = _with(found, fill["lots"])
         found = _with(found, fill["fee_units"])
+    return found
+
+
+def _first(table: Any, rows: int) -> NDArray[Any]:  # noqa: ANN401 - a record array, to numba
+    found: NDArray[Any] = table[:rows]
     return found
 
 

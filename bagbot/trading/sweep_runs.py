@@ -6,13 +6,11 @@ Backtester says of each combination alone.
 """
 
 import hashlib
-import importlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy
 from numpy.typing import NDArray
@@ -23,9 +21,11 @@ from bagbot.domain.statistics import Metrics, years_of
 from bagbot.trading import compiled
 from bagbot.trading.backtester import Backtester
 from bagbot.trading.indicator_memo import IndicatorMemo
-from bagbot.trading.kernel_tables import REFUSED, grown
+from bagbot.trading.kernel import is_full
+from bagbot.trading.kernel_tables import REFUSED, Desk, grown
 from bagbot.trading.strategy import Prepared, Strategy, Value, bar_series
-from bagbot.trading.strategy_compiler import CannotCompileError, Program, compile_strategy
+from bagbot.trading.strategy_compiler import Program, compile_strategy
+from bagbot.trading.strategy_expressions import CannotCompileError
 from bagbot.trading.sweep_grid import Grid
 from bagbot.trading.sweep_identity import source_hash, text_of
 from bagbot.trading.sweep_workers import Row, Run, StrategySource
@@ -43,6 +43,10 @@ the end in 1e-8 of quote, how many orders, refused ones and fills there were, an
 fills: two rows with the same one traded alike."""
 
 Numbers = Sequence[int] | NDArray[numpy.int64]
+Records = NDArray[Any]
+
+# The column of a desk's funding that a run writes to.
+_PAID: Final = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class RunSettings:
 
     strategy: type[Strategy]
     bars: Bars
-    parameters: Mapping[str, object]
+    parameters: Mapping[str, Value]
     mode: str
     settings: Mapping[str, Any]
     memo_bytes: int
@@ -127,53 +131,60 @@ class SweepRuns:
     def _alone(self, combination: Mapping[str, Value]) -> Row:
         """Return the figures of one combination as the Backtester runs it."""
         result = self._settings.backtester(combination).run()
-        orders = result.orders
         return (
             *(result.metrics[name] for name in Metrics._fields),
-            int(result.equity[-1]),
-            len(orders),
-            int(numpy.count_nonzero(orders["status"] == REFUSED)),
+            result.final_units,
+            len(result.orders),
+            int(numpy.count_nonzero(result.orders["status"] == REFUSED)),
             len(result.fills),
-            _compiled_figures().fills_hash(result.fills),
+            compiled.sweep_figures().fills_hash(result.fills),
         )
 
     def _compiled_run(self, program: Program) -> Callable[[Mapping[str, Value]], Row]:
-        """Return the same, with a desk that all runs of a thread share."""
+        """Return the same for compiled runs, with one desk for all that the function makes."""
         backtester = self._settings.backtester(self._grid.combination(int(self._numbers[0])))
-        desk = backtester.new_desk()
-        fresh = desk.account.copy()
-        cash_units = backtester.cash_units
-        bars = len(self._settings.bars)
-        kernel, figures = compiled.load(), _compiled_figures()
+        desk = _SharedDesk(backtester.new_desk())
+        cash_units, bars = backtester.cash_units, len(self._settings.bars)
+        figures = compiled.sweep_figures().figures
 
         def run(combination: Mapping[str, Value]) -> Row:
-            nonlocal desk
             strategy, prepared = self._prepared(combination)
-            desk.orders[: desk.account[0].order_count] = 0
-            desk.account[:] = fresh
+            desk.reset()
+            bar = 0
             try:
                 bound = program.bind(strategy, prepared.series)
-                bar = 0
                 while bar < bars:
-                    bar = program.run(bound, desk, prepared.first, bar, bars)
+                    bar = program.run(bound, desk.desk, prepared.first, bar, bars)
                     if bar < bars:
-                        desk = grown(desk)
-            except Exception:
-                # Only a run in Python knows the truth about an error, or that there is none.
+                        desk.grow()
+            except Exception:  # noqa: BLE001 - a run in Python then says what is true
                 return self._alone(combination)
-            kernel.finish(desk)
-            metrics, refused, found = figures.figures(desk, cash_units, self._years)
-            account = desk.account[0]
-            return (
-                *metrics,
-                int(desk.equity[-1]),
-                int(account.order_count),
-                refused,
-                int(account.fill_count),
-                found,
-            )
+            metrics, *counts = figures(desk.desk, cash_units, self._years)
+            return (*metrics, *counts)
 
         return run
+
+
+class _SharedDesk:
+    """A desk that one run after the other has for itself."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._account = cast(numpy.record, desk.account)
+        self._as_new = self._account.copy()
+
+    def reset(self) -> None:
+        """Put the desk back to where it was before the first bar."""
+        used = self.desk.account.order_count
+        # Rows of orders must be empty when they are begun; those of fills are written whole.
+        cast(Records, self.desk.orders)[:used] = 0
+        self.desk.funding[:, _PAID] = 0
+        cast(Records, self._account.base)[0] = self._as_new
+
+    def grow(self) -> None:
+        """Make room for more orders and fills, if that is what the run stopped for."""
+        if is_full(self.desk):
+            self.desk = grown(self.desk)
 
 
 @dataclass(frozen=True)
@@ -206,10 +217,6 @@ def description_of(settings: RunSettings, grid: Grid, numbers: Numbers) -> dict[
         "combinations": hashlib.sha256(chosen.encode()).hexdigest(),
         "versions": _versions(),
     }
-
-
-def _compiled_figures() -> ModuleType:
-    return importlib.import_module(f"{compiled.load().__package__}.sweep_figures")
 
 
 def _versions() -> dict[str, str]:
