@@ -1,7 +1,7 @@
 """What one account has done and decided: the fold of its journal, in memory."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -217,10 +217,20 @@ class AccountState:
 
     def pending(self, symbol: str, *, without: str | None = None) -> tuple[Decimal, Decimal]:
         """Return what live orders of a symbol could still buy and sell, at worst."""
+        return self._remaining(symbol, lambda order: order.id != without)
+
+    def pending_unconditionally(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Return what live orders of a symbol will buy and sell, whatever waits for a trigger.
+
+        A stop guards the position that there is; it does not say what position is wanted.
+        """
+        return self._remaining(symbol, lambda order: not order.intent.request.type.is_conditional)
+
+    def _remaining(self, symbol: str, counts: Callable[[Order], bool]) -> tuple[Decimal, Decimal]:
         sums = {Side.BUY: Decimal(0), Side.SELL: Decimal(0)}
         for order_id in self.live:
             order = self.orders[order_id]
-            if order.intent.request.symbol == symbol and order_id != without:
+            if order.intent.request.symbol == symbol and counts(order):
                 sums[order.intent.request.side] += order.remaining
         return sums[Side.BUY], sums[Side.SELL]
 

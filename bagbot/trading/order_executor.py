@@ -278,7 +278,7 @@ class OrderExecutor:
     def view(self, symbol: str) -> View:
         """Return the position in `symbol` and what is still under way."""
         position = self.state.ledger.position(self.account, symbol).quantity
-        buys, sells = self.state.pending(symbol)
+        buys, sells = self.state.pending_unconditionally(symbol)
         # Tokens are not meant to trade: who plans a position leaves them out.
         buys -= order_tokens.resting(self.state, symbol)
         return View(

@@ -65,6 +65,8 @@ class ExchangeOrder:
     exchange_time_ns: int = 0
     reason: str = ""
     info: Mapping[str, object] = field(default_factory=dict)
+    trigger_price: Decimal | None = None
+    trailing_delta: int | None = None
 
     @classmethod
     def from_ccxt(cls, told: Mapping[str, object], request: OrderRequest) -> Self:
