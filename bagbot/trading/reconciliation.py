@@ -144,6 +144,25 @@ class Reconciliation:
                 await self.try_look_up(order_id)
         await self._try_audit()
 
+    async def refresh(self, symbol: str) -> None:
+        """Ask what became of a symbol's open orders, those in flight aside.
+
+        Raises ExchangeError or TimeoutError.
+        """
+        began_ns = self._clock.monotonic_ns()
+        if not any(self._of_symbol(order_id, symbol) for order_id in self._state.live):
+            return
+        if "fetch_open_orders" in self._capabilities:
+            await self._see_open_orders(symbol)
+        for order_id in tuple(self._state.live):
+            is_seen = self._looked_up_ns.get(order_id, -1) >= began_ns
+            is_asked = self._of_symbol(order_id, symbol) and order_id not in self.in_flight
+            if is_asked and not is_seen:
+                await self.look_up(order_id)
+
+    def _of_symbol(self, order_id: str, symbol: str) -> bool:
+        return self._state.orders[order_id].intent.request.symbol == symbol
+
     async def _try_see_many(self) -> None:
         """Ask for all orders at once, where there are many: one by one takes too long."""
         if len(self._state.live) <= ASKED_SINGLY or not self._connector.trades_are_complete:

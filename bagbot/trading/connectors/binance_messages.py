@@ -143,6 +143,7 @@ def order_from(row: Row, symbols: Symbols, *, client_order_id: str | None = None
         info=row,
         trigger_price=_trigger(row.get("stopPrice")),
         trailing_delta=_delta(row.get("trailingDelta")),
+        has_triggered=row.get("isWorking"),
     )
 
 
