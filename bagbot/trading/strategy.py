@@ -424,15 +424,16 @@ class Prepared:
     first: int
 
 
-def prepare(strategy: Strategy, bars: Bars) -> Prepared:
+def prepare(strategy: Strategy, bars: Bars, given: Mapping[str, Array] | None = None) -> Prepared:
     """Let the strategy prepare over `bars`, and return its series, those of the bars included.
 
     Every array of as many values as there are bars is a series. The first decision is made at the
-    bar after the first one at which no float series that `prepare` set is NaN.
+    bar after the first one at which no float series that `prepare` set is NaN. `given` is
+    `bar_series(bars)`, where it is known already.
 
     Raises StrategyError for what can't be a series: two dimensions, text, a tuple of arrays.
     """
-    given = bar_series(bars)
+    given = given or bar_series(bars)
     strategy.__dict__.update(given)
     strategy.prepare()
     series: dict[str, Array] = {}
@@ -440,6 +441,9 @@ def prepare(strategy: Strategy, bars: Bars) -> Prepared:
     for name, value in strategy.__dict__.items():
         array = _as_series(strategy, name, value, len(bars))
         if array is None:
+            if isinstance(value, numpy.generic):
+                # Python's own numbers, so that they compute as Python's do.
+                strategy.__dict__[name] = value.item()
             continue
         series[name] = array
         if name not in given and array.dtype == numpy.float64:
