@@ -241,21 +241,17 @@ class LiveDesk:
         is_alive = number in self._open or any(each.number == number for each in self.commands)
         if request is None or not is_alive:
             return self._new(Doing.AMEND, None, refusal=_REASONS[tables.UNKNOWN_ORDER])
-        changes: dict[str, Decimal] = {}
-        if not math.isnan(amount):
-            changes["amount"] = self._amount(amount)
-        if not math.isnan(limit) and request.type.has_limit:
-            changes["price"] = self._limit(limit, request.side)
-        if not math.isnan(trigger) and request.trigger_price is not None:
-            changes["trigger_price"] = self._trigger(trigger)
-        if not all(changes.values()):
+        keeps_left = math.isnan(amount)
+        new_amount = request.amount if keeps_left else self._amount(amount)
+        price, at = request.price, request.trigger_price
+        if price is not None and not math.isnan(limit):
+            price = self._limit(limit, request.side)
+        if at is not None and not math.isnan(trigger):
+            at = self._trigger(trigger)
+        if 0 in (new_amount, price, at):
             raise InvalidOrderError(f"nothing is left of order {number} as it would be amended")
-        return self._new(
-            Doing.AMEND,
-            replace(request, **changes),
-            target=number,
-            keeps_left="amount" not in changes,
-        )
+        request = replace(request, amount=new_amount, price=price, trigger_price=at)
+        return self._new(Doing.AMEND, request, target=number, keeps_left=keeps_left)
 
     def is_open(self, number: int) -> bool:
         """Return whether the order rests at the exchange."""

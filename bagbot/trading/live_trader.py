@@ -409,7 +409,9 @@ class LiveTrader:
     def _catch_up(self) -> None:
         """Tell the desk what has become of its orders, with the fills in the order of trades."""
         news: list[tuple[tuple[int, int], DeskFill]] = []
-        for order_id in self._changed:
+        # What is open is looked at itself: whoever listens is told only once it is on disk.
+        alive = {order.id for order in map(self._order, self._desk.open_numbers()) if order}
+        for order_id in self._changed | alive:
             order = self._executor.state.orders[order_id]
             self._desk.tell(self._number_of[order_id], order)
             trades = list(order.fills.values())

@@ -149,15 +149,14 @@ class Reconciliation:
 
         Raises ExchangeError or TimeoutError.
         """
-        began_ns = self._clock.monotonic_ns()
         if not any(self._of_symbol(order_id, symbol) for order_id in self._state.live):
             return
+        seen: set[str] = set()
         if "fetch_open_orders" in self._capabilities:
-            await self._see_open_orders(symbol)
+            seen = await self._see_open_orders(symbol)
         for order_id in tuple(self._state.live):
-            is_seen = self._looked_up_ns.get(order_id, -1) >= began_ns
             is_asked = self._of_symbol(order_id, symbol) and order_id not in self.in_flight
-            if is_asked and not is_seen:
+            if is_asked and order_id not in seen:
                 await self.look_up(order_id)
 
     def _of_symbol(self, order_id: str, symbol: str) -> bool:
@@ -537,14 +536,18 @@ class Reconciliation:
             )
         return True
 
-    async def _see_open_orders(self, symbol: str) -> None:
+    async def _see_open_orders(self, symbol: str) -> set[str]:
+        """Take in what rests, and return which orders of ours that is."""
         async with asyncio.timeout(self._settings.read_timeout_s):
             rests = await self._connector.fetch_open_orders(symbol)
+        ours: set[str] = set()
         for told in rests:
             order_id = self._state.order_of(told)
             if order_id is None:
                 await self._see_external(told)
-            elif await self.learn_told(order_id, told):
+                continue
+            ours.add(order_id)
+            if await self.learn_told(order_id, told):
                 self._doubt_stream(order_id, told.exchange_time_ns)
         here = {told.id for told in rests}
         for (of, exchange_id), seen in tuple(self._state.holdings.external_orders.items()):
@@ -557,6 +560,7 @@ class Reconciliation:
                     continue
                 if told.id == exchange_id and self._state.order_of(told) is None:
                     await self._see_external(told)
+        return ours
 
     async def _compare(
         self, told: Mapping[str, Decimal], symbols: Sequence[str], *, is_covered: bool
