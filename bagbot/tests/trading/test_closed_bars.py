@@ -12,7 +12,7 @@ import polars
 import pytest
 
 from bagbot.domain.errors import DataError, ExchangeUnavailableError, NotSupportedError
-from bagbot.domain.timeframe import timeframe_ms
+from bagbot.domain.ohlcv import timeframe_ms
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.tests.conftest import API_KEY, API_SECRET
 from bagbot.tests.simulator.signing_client import SigningClient

@@ -1,5 +1,6 @@
 """The connectors to exchanges. Add one by implementing `IExchangeConnector`."""
 
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.binance_connector import BinanceConnector
 from bagbot.trading.connectors.ccxt_connector import CcxtConnector
 from bagbot.trading.connectors.interface import (
@@ -8,7 +9,6 @@ from bagbot.trading.connectors.interface import (
     ExchangeOrderStatus,
     ExchangePosition,
     IExchangeConnector,
-    Ohlcv,
     StreamLost,
     StreamOpened,
     Ticker,

@@ -10,6 +10,7 @@ import aiohttp
 import structlog
 
 from bagbot.domain.errors import ExchangeError
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors import binance_messages as messages
 from bagbot.trading.connectors.binance_stream import (
     OPEN_TIMEOUT_S,
@@ -21,7 +22,6 @@ from bagbot.trading.connectors.binance_stream import (
 )
 from bagbot.trading.connectors.closed_bars import ClosedBars, wait_out
 from bagbot.trading.connectors.guarded_exchange import RateGate
-from bagbot.trading.connectors.interface import Ohlcv
 
 logger = structlog.get_logger(__name__)
 

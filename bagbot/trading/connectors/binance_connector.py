@@ -28,6 +28,7 @@ from bagbot.domain.errors import (
     RateLimitedError,
 )
 from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.domain.order import OrderRequest, TimeInForce
 from bagbot.trading.connectors import binance_messages as messages
 from bagbot.trading.connectors.bar_stream import BarStream
@@ -59,7 +60,6 @@ from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
     ExchangePosition,
-    Ohlcv,
     SendOrder,
     Ticker,
     Trade,

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.exchange_errors import Answer
 from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
     ExchangeOrderStatus,
     ExchangePosition,
-    Ohlcv,
     Ticker,
     Trade,
 )

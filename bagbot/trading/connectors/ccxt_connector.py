@@ -31,8 +31,8 @@ from bagbot.domain.errors import (
     RateLimitedError,
 )
 from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv, timeframe_ms
 from bagbot.domain.order import OrderRequest, TimeInForce
-from bagbot.domain.timeframe import timeframe_ms
 from bagbot.trading.connectors.ccxt_results import (
     balances_from,
     instrument_from,
@@ -69,7 +69,6 @@ from bagbot.trading.connectors.interface import (
     ExchangeOrder,
     ExchangePosition,
     IExchangeConnector,
-    Ohlcv,
     Ticker,
     Trade,
 )

@@ -6,12 +6,12 @@ from typing import Any
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
     ExchangeOrderStatus,
     ExchangePosition,
-    Ohlcv,
     Ticker,
     Trade,
 )

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from bagbot.domain.errors import AuthenticationError, ExchangeError, RateLimitedError
-from bagbot.trading.connectors.interface import Ohlcv
+from bagbot.domain.ohlcv import Ohlcv
 
 logger = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from typing import Final, Self
 from bagbot.domain.errors import NotSupportedError, OutcomeUnknownError
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.domain.order import OrderRequest, decimal_from
 
 
@@ -141,21 +142,6 @@ class StreamLost:
     """The account's event stream is down; events may be missed until it is up again."""
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ohlcv:
-    """One bar as the exchange tells it; `volume` is in the base asset.
-
-    `open_time_ms` is UTC. It does not say whether it has closed.
-    """
-
-    open_time_ms: int
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
 
 
 SendOrder = Callable[[], Awaitable[ExchangeOrder]]

@@ -1,6 +1,8 @@
-"""How long a bar is, in CCXT's words ("1m", "4h", "1d") and in milliseconds."""
+"""A bar as an exchange tells it, and how long it is: "1m", "4h", "1d" in CCXT's words."""
 
 import re
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from bagbot.domain.errors import DataError
@@ -15,6 +17,21 @@ _UNITS_MS: Final = {
 _TIMEFRAME: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 # The epoch was a Thursday, and weeks begin on Monday.
 _FIRST_MONDAY_MS: Final = 4 * _UNITS_MS["d"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ohlcv:
+    """One bar as the exchange tells it; `volume` is in the base asset.
+
+    `open_time_ms` is UTC. It does not say whether it has closed.
+    """
+
+    open_time_ms: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
 
 
 def timeframe_ms(timeframe: str) -> int:
