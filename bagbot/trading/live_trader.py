@@ -30,6 +30,7 @@ from bagbot.domain.errors import (
 )
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv, timeframe_ms
 from bagbot.domain.order import (
     Order,
     OrderIntent,
@@ -38,8 +39,7 @@ from bagbot.domain.order import (
     OrderType,
     intent_id,
 )
-from bagbot.domain.timeframe import timeframe_ms
-from bagbot.trading.connectors.interface import IExchangeConnector, Ohlcv
+from bagbot.trading.connectors.interface import IExchangeConnector
 from bagbot.trading.journal_records import BarDecided, Command, Doing, Entry, StrategyBegun
 from bagbot.trading.kernel_tables import REASONS, UNKNOWN_ORDER
 from bagbot.trading.live_desk import DeskFill, DeskOrder, LiveDesk
