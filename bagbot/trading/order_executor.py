@@ -72,7 +72,7 @@ from bagbot.trading.journal_records import (
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.reconciliation import Reconciliation
 from bagbot.trading.recovery import recovered
-from bagbot.trading.risk_manager import RiskManager, Snapshot
+from bagbot.trading.risk_manager import RiskLimits, RiskManager, Snapshot
 from bagbot.trading.submission import (
     ExecutorSettings,
     NotReadyError,
@@ -185,6 +185,11 @@ class OrderExecutor:
     def state(self) -> AccountState:
         """What the account has done and decided, as far as it is known."""
         return self._book.state
+
+    @property
+    def limits(self) -> RiskLimits:
+        """What the account may do."""
+        return self._risk_manager.limits
 
     @property
     def not_ready_reason(self) -> str | None:
