@@ -99,7 +99,7 @@ def magnitude(number: int) -> int:
     """Return the absolute value."""
     if number == _INT64_MIN:
         raise OverflowError("more than 64 bits")
-    return abs(number)
+    return number if number >= 0 else -number
 
 
 def real(number: int) -> float:

@@ -6,7 +6,7 @@ so it is plain functions on the tables of `kernel_tables`. One bar is
 
     close_bar(desk, k)    the range of bar k for what rests, then the open of bar k + 1
     ... the strategy decides, and queues commands ...
-    act(desk, k)          the commands, one after the other, at the open of bar k + 1
+    act(desk)             the commands, one after the other, at the open of bar k + 1
 
 and `finish(desk)` after the last one. A bar that reaches no order costs two comparisons.
 """
@@ -64,27 +64,27 @@ def position(desk: Desk) -> float:
 
 def cash(desk: Desk) -> float:
     """Return how much of the quote asset is free."""
-    return float(desk.account[0].quote_free) / _UNITS
+    return float(desk.account.quote_free) / _UNITS
 
 
 def equity(desk: Desk) -> float:
     """Return what is in hand now, valued at the last close, in quote."""
-    return float(money.equity_units(desk, desk.close[desk.account[0].bar])) / _UNITS
+    return float(money.equity_units(desk, desk.close[desk.account.bar])) / _UNITS
 
 
 def entry_price(desk: Desk) -> float:
     """Return the average price of the position's entry in quote; NaN when flat."""
-    return float(desk.account[0].entry_price) * desk.rules.tick
+    return float(desk.account.entry_price) * desk.rules.tick
 
 
 def open_orders(desk: Desk) -> int:
     """Return how many orders are open, sleeping ones included."""
-    return int(desk.account[0].working_count)
+    return int(desk.account.working_count)
 
 
 def is_open(desk: Desk, number: int) -> bool:
     """Return whether the order rests, or sleeps."""
-    if number < 1 or number > desk.account[0].order_count:
+    if number < 1 or number > desk.account.order_count:
         return False
     status = desk.orders[number - 1].status
     return bool(status == tables.OPEN or status == tables.SLEEPING)
@@ -92,7 +92,7 @@ def is_open(desk: Desk, number: int) -> bool:
 
 def filled(desk: Desk, number: int) -> float:
     """Return how much of the order has traded, in base."""
-    if number < 1 or number > desk.account[0].order_count:
+    if number < 1 or number > desk.account.order_count:
         return 0.0
     return float(desk.orders[number - 1].filled * desk.scale.lot_units) / _UNITS
 
@@ -118,7 +118,7 @@ def place(
     Without an amount it is an exit of `parent` and trades what that one brings.
     """
     if math.isnan(amount):
-        if parent < 1 or parent > desk.account[0].order_count:
+        if parent < 1 or parent > desk.account.order_count:
             return tables.NO_PARENT
         lots = _brought(desk, desk.orders[parent - 1])
     elif amount > 0:
@@ -174,7 +174,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
 
     NaN leaves a value as it is; the amount then is what is left of the old order.
     """
-    account = desk.account[0]
+    account = desk.account
     if number < 1 or number > account.order_count:
         unknown = _queue(desk, 1, 0, 0)
         if unknown > 0:
@@ -204,7 +204,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
 
 def _queue(desk: Desk, lots: int, limit: int, trigger: int) -> int:
     """Start the row of a new order, and return its number."""
-    account = desk.account[0]
+    account = desk.account
     if account.command_count >= tables.COMMANDS_MAX:
         return tables.TOO_MANY_COMMANDS
     if lots < 0 or limit < 0 or trigger < 0:
@@ -225,11 +225,11 @@ def _queue(desk: Desk, lots: int, limit: int, trigger: int) -> int:
 
 
 def _command(desk: Desk, action: int, number: int, other: int) -> int:
-    account = desk.account[0]
+    account = desk.account
     count = account.command_count
     if count >= tables.COMMANDS_MAX:
         return tables.TOO_MANY_COMMANDS
-    command = desk.commands[count]
+    command = desk.account.commands[count]
     command[0] = action
     command[1] = number
     command[2] = other
@@ -252,27 +252,28 @@ def _brought(desk: Desk, entry: OrderRow) -> int:
 
 def close_bar(desk: Desk, bar: int) -> None:
     """Close bar `bar`: play its range, and hold what rests against the open of the next one."""
-    account = desk.account[0]
+    account = desk.account
     account.bar = bar
-    if desk.rules.fills_at_close:
-        _meet_open(desk, bar)
-        _meet_range(desk, bar)
-        account.price = desk.close[bar]
+    if (
+        bar >= account.watched_bar
+        or desk.low[bar] <= account.bound_low
+        or desk.high[bar] >= account.bound_high
+    ):
+        _close_touched(desk, bar)
         return
-    _meet_range(desk, bar)
-    if bar + 1 < len(desk.open):
+    price = desk.open[bar + 1]
+    account.price = price
+    if price <= account.bound_low or price >= account.bound_high:
         _meet_open(desk, bar + 1)
-    else:
-        account.price = 0
 
 
-def act(desk: Desk, bar: int) -> None:
+def act(desk: Desk) -> None:
     """Carry out the queued commands in their order; after the last bar nothing happens any more."""
-    account = desk.account[0]
+    account = desk.account
     count = account.command_count
     if account.price:
         for index in range(count):
-            command = desk.commands[index]
+            command = desk.account.commands[index]
             action, number, other = command[0], command[1], command[2]
             if action == tables.PLACE:
                 _come_in(desk, desk.orders[number - 1], index, count, True)
@@ -282,7 +283,7 @@ def act(desk: Desk, bar: int) -> None:
                 _replace(desk, desk.orders[number - 1], other, index, count)
             else:
                 while account.working_count:
-                    row = desk.working[0]
+                    row = desk.account.working[0]
                     _end(desk, desk.orders[row], tables.CANCELLED, tables.BY_COMMAND)
         _set_bounds(desk)
     account.command_count = 0
@@ -295,15 +296,30 @@ def finish(desk: Desk) -> None:
 
 def is_full(desk: Desk) -> bool:
     """Return whether another bar might not find room: go on with `tables.grown`."""
-    account = desk.account[0]
+    account = desk.account
     return bool(
         account.order_count + tables.ORDERS_PER_BAR > len(desk.orders)
         or account.fill_count + tables.FILLS_PER_BAR > len(desk.fills)
     )
 
 
+def _close_touched(desk: Desk, bar: int) -> None:
+    account = desk.account
+    if desk.rules.fills_at_close:
+        _meet_open(desk, bar)
+        _meet_range(desk, bar)
+        account.price = desk.close[bar]
+        return
+    _meet_range(desk, bar)
+    if bar + 1 < len(desk.open):
+        _meet_open(desk, bar + 1)
+    else:
+        account.price = 0
+    _watch(desk)
+
+
 def _meet_range(desk: Desk, bar: int) -> None:
-    account = desk.account[0]
+    account = desk.account
     if desk.low[bar] > account.bound_low and desk.high[bar] < account.bound_high:
         return
     stretch = fills.Bar(desk.open[bar], desk.high[bar], desk.low[bar], desk.close[bar], 0)
@@ -312,7 +328,7 @@ def _meet_range(desk: Desk, bar: int) -> None:
 
 
 def _meet_open(desk: Desk, bar: int) -> None:
-    account = desk.account[0]
+    account = desk.account
     price = desk.open[bar]
     account.price = price
     if desk.costs.volume_share_ppm != fills.UNLIMITED:
@@ -324,19 +340,26 @@ def _meet_open(desk: Desk, bar: int) -> None:
     if price > account.bound_low and price < account.bound_high:
         return
     for place_ in range(account.working_count):
-        order = desk.orders[desk.working[place_]]
+        order = desk.orders[desk.account.working[place_]]
         if not order.parent:
             order.untested = price
     _play(desk, fills.Bar(price, price, price, price, 0), bar, tables.AT_OPEN)
     _set_bounds(desk)
 
 
+def _watch(desk: Desk) -> None:
+    """Note from which bar on more than the bounds must be looked at when a bar closes."""
+    is_always = desk.rules.fills_at_close or desk.costs.volume_share_ppm != fills.UNLIMITED
+    last = min(desk.account.funding_bar - 1, len(desk.open) - 1)
+    desk.account.watched_bar = 0 if is_always else last
+
+
 def _set_bounds(desk: Desk) -> None:
     """Note between which prices nothing happens to any order."""
-    account = desk.account[0]
+    account = desk.account
     low, high = -1, tables.NEVER
     for place_ in range(account.working_count):
-        order = desk.orders[desk.working[place_]]
+        order = desk.orders[desk.account.working[place_]]
         if order.parent:
             continue
         if order.kind in (fills.LIMIT, fills.LIMIT_MAKER):
@@ -367,10 +390,10 @@ def _set_bounds(desk: Desk) -> None:
 
 
 def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
-    account = desk.account[0]
+    account = desk.account
     while True:
         place_, outcome = fills.next_to_act(
-            desk.orders, desk.working, account.working_count, stretch, desk.costs,
+            desk.orders, desk.account.working, account.working_count, stretch, desk.costs,
             account.budget_lots,
         )
         if account.liquidation_price and _is_liquidated(desk, stretch, place_, outcome):
@@ -378,21 +401,21 @@ def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
             continue
         if place_ < 0:
             break
-        _carry_out(desk, desk.orders[desk.working[place_]], outcome, bar, when)
+        _carry_out(desk, desk.orders[desk.account.working[place_]], outcome, bar, when)
     place_ = 0
     while place_ < account.working_count:
-        order = desk.orders[desk.working[place_]]
+        order = desk.orders[desk.account.working[place_]]
         if fills.cannot_rest(order):
             _end(desk, order, tables.EXPIRED, tables.UNFILLED)
             place_ = 0
         else:
             place_ += 1
     for place_ in range(account.working_count):
-        fills.move_along(desk.orders[desk.working[place_]], stretch)
+        fills.move_along(desk.orders[desk.account.working[place_]], stretch)
 
 
 def _carry_out(desk: Desk, order: OrderRow, outcome: fills.Outcome, bar: int, when: int) -> None:
-    account = desk.account[0]
+    account = desk.account
     doubts = fills.doubts_after(order)
     if outcome.doing == fills.TRIGGERS:
         fills.trigger(order, outcome.at)
@@ -419,10 +442,10 @@ def _carry_out(desk: Desk, order: OrderRow, outcome: fills.Outcome, bar: int, wh
 
 
 def _end_mates(desk: Desk, order: OrderRow) -> None:
-    account = desk.account[0]
+    account = desk.account
     place_ = 0
     while place_ < account.working_count:
-        other = desk.orders[desk.working[place_]]
+        other = desk.orders[desk.account.working[place_]]
         if other.pair == order.pair and other.number != order.number:
             _end(desk, other, tables.CANCELLED, tables.BY_PAIR)
             place_ = 0
@@ -432,14 +455,14 @@ def _end_mates(desk: Desk, order: OrderRow) -> None:
 
 def _wake_children(desk: Desk, number: int, price: int, doubts: int) -> None:
     """Wake what waited for an order that has filled; what can't be locked then, ends (F12)."""
-    account = desk.account[0]
+    account = desk.account
     for place_ in range(account.working_count):
-        child = desk.orders[desk.working[place_]]
+        child = desk.orders[desk.account.working[place_]]
         if child.parent == number:
             fills.wake(child, price, doubts)
     place_ = 0
     while place_ < account.working_count:
-        child = desk.orders[desk.working[place_]]
+        child = desk.orders[desk.account.working[place_]]
         place_ += 1
         if child.parent or child.status != tables.SLEEPING:
             continue
@@ -457,13 +480,13 @@ def _wake_children(desk: Desk, number: int, price: int, doubts: int) -> None:
 
 def _end(desk: Desk, order: OrderRow, status: int, reason: int) -> None:
     """End an order that has not wholly filled, and with it what waited for it."""
-    account = desk.account[0]
+    account = desk.account
     order.status = status
     order.reason = reason
     _take_out(desk, order)
     place_ = 0
     while place_ < account.working_count:
-        child = desk.orders[desk.working[place_]]
+        child = desk.orders[desk.account.working[place_]]
         if child.parent and desk.orders[child.parent - 1].status > tables.FILLED:
             child.status = tables.CANCELLED
             child.reason = tables.BY_PARENT
@@ -474,14 +497,14 @@ def _end(desk: Desk, order: OrderRow, status: int, reason: int) -> None:
 
 
 def _take_out(desk: Desk, order: OrderRow) -> None:
-    account = desk.account[0]
+    account = desk.account
     row = order.number - 1
     place_ = 0
-    while desk.working[place_] != row:
+    while desk.account.working[place_] != row:
         place_ += 1
     account.working_count -= 1
     for later in range(place_, account.working_count):
-        desk.working[later] = desk.working[later + 1]
+        desk.account.working[later] = desk.account.working[later + 1]
     if order.locked or order.pair:
         money.unlock(desk, order)
 
@@ -504,13 +527,13 @@ def _replace(desk: Desk, order: OrderRow, number: int, index: int, count: int) -
         _refuse(order, tables.UNKNOWN_ORDER)
         return
     old = desk.orders[number - 1]
-    account = desk.account[0]
+    account = desk.account
     if order.ordered == _AS_LEFT:
         order.ordered = order.lots = old.lots
     order.parent = old.parent
     order.pair = old.pair
     for place_ in range(account.working_count):
-        child = desk.orders[desk.working[place_]]
+        child = desk.orders[desk.account.working[place_]]
         if child.parent == number:
             child.parent = order.number
     _end(desk, old, tables.CANCELLED, tables.BY_COMMAND)
@@ -519,7 +542,7 @@ def _replace(desk: Desk, order: OrderRow, number: int, index: int, count: int) -
         # Its children were the old order's: they end with it.
         place_ = 0
         while place_ < account.working_count:
-            child = desk.orders[desk.working[place_]]
+            child = desk.orders[desk.account.working[place_]]
             if child.parent == order.number:
                 _end(desk, child, tables.CANCELLED, tables.BY_PARENT)
                 place_ = 0
@@ -535,7 +558,7 @@ def _come_in(
     joins: bool,  # noqa: FBT001 - compiled code takes arguments by place
 ) -> None:
     """Let a new order in at the price in force, or refuse it; `index` is its command's."""
-    account = desk.account[0]
+    account = desk.account
     price = account.price
     reason = _refusal(desk, order)
     if not reason:
@@ -556,7 +579,7 @@ def _come_in(
     if reason:
         _refuse(order, reason)
         return
-    desk.working[account.working_count] = order.number - 1
+    desk.account.working[account.working_count] = order.number - 1
     account.working_count += 1
     if order.parent:
         order.status = tables.SLEEPING
@@ -606,7 +629,7 @@ def _refusal(desk: Desk, order: OrderRow) -> int:
 
 def _broken_filter(desk: Desk, order: OrderRow) -> int:
     rules = desk.rules
-    price = desk.account[0].price
+    price = desk.account.price
     lots = order.lots
     if order.kind >= fills.STOP and not order.trailing_ppm and not _is_price(desk, order.trigger):
         return tables.PRICE_FILTER
@@ -648,7 +671,7 @@ def _is_in_band(desk: Desk, order: OrderRow) -> bool:
     rules = desk.rules
     least = rules.buy_ppm_min if order.is_buy else rules.sell_ppm_min
     most = rules.buy_ppm_max if order.is_buy else rules.sell_ppm_max
-    price = desk.account[0].price
+    price = desk.account.price
     if least and order.limit < fills.fee(price, least):
         return False
     return most == tables.NEVER or order.limit <= fills.share(price, most)
@@ -657,7 +680,7 @@ def _is_in_band(desk: Desk, order: OrderRow) -> bool:
 def _broken_limit(desk: Desk, order: OrderRow) -> int:
     """Return which rule of the risk gate the order breaks, or 0."""
     rules = desk.rules
-    reference = desk.account[0].price
+    reference = desk.account.price
     if (
         rules.collar_ppm != tables.NEVER
         and order.limit
@@ -686,21 +709,21 @@ def _broken_limit(desk: Desk, order: OrderRow) -> int:
 def _pending(desk: Desk, order: OrderRow) -> int:
     """Return what the order and all open ones of its side could add to the position."""
     lots = order.lots
-    for place_ in range(desk.account[0].working_count):
-        other = desk.orders[desk.working[place_]]
+    for place_ in range(desk.account.working_count):
+        other = desk.orders[desk.account.working[place_]]
         if other.is_buy == order.is_buy:
             lots += other.lots
     return lots if order.is_buy else -lots
 
 
 def _broken_count(desk: Desk, order: OrderRow) -> int:
-    account = desk.account[0]
+    account = desk.account
     if account.working_count >= min(desk.rules.open_orders_max, tables.WORKING_MAX):
         return tables.MAX_NUM_ORDERS
     if order.kind >= fills.STOP:
         stops = 0
         for place_ in range(account.working_count):
-            stops += desk.orders[desk.working[place_]].placed_kind >= fills.STOP
+            stops += desk.orders[desk.account.working[place_]].placed_kind >= fills.STOP
         if stops >= desk.rules.open_stops_max:
             return tables.MAX_NUM_ALGO_ORDERS
     return 0
@@ -709,7 +732,7 @@ def _broken_count(desk: Desk, order: OrderRow) -> int:
 def _refusal_of_followers(desk: Desk, number: int, index: int, count: int) -> int:
     """Return why an exit that came with this entry would be refused: then both are, or 0."""
     for later in range(index + 1, count):
-        command = desk.commands[later]
+        command = desk.account.commands[later]
         if command[0] != tables.PLACE:
             return 0
         order = desk.orders[command[1] - 1]
@@ -727,7 +750,7 @@ def _refusal_now(
     is_woken: bool,  # noqa: FBT001 - compiled code takes arguments by place
 ) -> int:
     """Return why an order that is to work from now on is refused, or 0, its money locked."""
-    price = desk.account[0].price
+    price = desk.account.price
     if not is_woken:
         if fills.would_trigger(order, price) and not order.trailing_ppm:
             return tables.WOULD_TRIGGER
@@ -756,7 +779,7 @@ def _reduced(desk: Desk, order: OrderRow) -> int:
     """Cut a reduce-only order to what there is to reduce; return why none of it is left, or 0."""
     if not desk.rules.is_margin or not order.is_reduce_only:
         return 0
-    held = desk.account[0].position_lots
+    held = desk.account.position_lots
     most = max(-held, 0) if order.is_buy else max(held, 0)
     if most == 0:
         return tables.BY_POSITION
@@ -766,10 +789,10 @@ def _reduced(desk: Desk, order: OrderRow) -> int:
 
 def _keep_reducing(desk: Desk) -> None:
     """Cut or end every reduce-only order that a fill has left more than the position."""
-    account = desk.account[0]
+    account = desk.account
     place_ = 0
     while place_ < account.working_count:
-        order = desk.orders[desk.working[place_]]
+        order = desk.orders[desk.account.working[place_]]
         is_left = order.lots > 0 and order.status == tables.OPEN
         if is_left and _reduced(desk, order):
             _end(desk, order, tables.EXPIRED, tables.BY_POSITION)
@@ -780,7 +803,7 @@ def _keep_reducing(desk: Desk) -> None:
 
 def _is_liquidated(desk: Desk, stretch: fills.Bar, place_: int, outcome: fills.Outcome) -> bool:
     """Return whether the position's liquidation comes before what the next order does (F27)."""
-    account = desk.account[0]
+    account = desk.account
     price = account.liquidation_price
     if account.position_lots > 0:
         is_reached, is_gap = stretch.low <= price, stretch.open <= price
@@ -788,15 +811,15 @@ def _is_liquidated(desk: Desk, stretch: fills.Bar, place_: int, outcome: fills.O
         is_reached, is_gap = stretch.high >= price, stretch.open >= price
     if not is_reached or place_ < 0 or is_gap:
         return is_reached
-    order = desk.orders[desk.working[place_]]
+    order = desk.orders[desk.account.working[place_]]
     is_stop = order.kind in (fills.STOP, fills.STOP_LIMIT)
     return not is_stop or abs(outcome.at - stretch.open) > abs(price - stretch.open)
 
 
 def _liquidate(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
-    account = desk.account[0]
+    account = desk.account
     while account.working_count:
-        row = desk.working[0]
+        row = desk.account.working[0]
         _end(desk, desk.orders[row], tables.CANCELLED, tables.BY_LIQUIDATION)
     price = account.liquidation_price
     if account.position_lots > 0:

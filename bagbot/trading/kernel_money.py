@@ -16,7 +16,7 @@ _UNITS = 100_000_000
 
 def position_lots(desk: Desk) -> int:
     """Return the position in whole lots, negative when short; on spot dust does not count."""
-    account = desk.account[0]
+    account = desk.account
     if desk.rules.is_margin:
         return account.position_lots
     return (account.base_free + account.base_locked) // desk.scale.lot_units
@@ -36,7 +36,7 @@ def need(desk: Desk, order: OrderRow, price: int) -> int:
         return order.lots * desk.scale.lot_units
     if order.kind == fills.MARKET:
         # It fills now, at this very price, as far as the volume goes.
-        lots = fills.lots_now(order, desk.account[0].budget_lots)
+        lots = fills.lots_now(order, desk.account.budget_lots)
         cost = fills.value(at, lots, desk.scale)
     else:
         cost = fills.value_ceiling(at, order.lots, desk.scale)
@@ -48,11 +48,11 @@ def lock(desk: Desk, order: OrderRow, price: int) -> bool:
 
     Of a pair on one side the larger need is locked, once.
     """
-    account = desk.account[0]
+    account = desk.account
     more = need(desk, order, price)
     if order.pair:
         for place in range(account.working_count):
-            other = desk.orders[desk.working[place]]
+            other = desk.orders[desk.account.working[place]]
             is_mate = other.pair == order.pair and other.number != order.number
             if is_mate and other.is_buy == order.is_buy:
                 more -= other.locked
@@ -65,12 +65,12 @@ def lock(desk: Desk, order: OrderRow, price: int) -> bool:
 
 def unlock(desk: Desk, order: OrderRow) -> None:
     """Give back what an order has locked; of a pair, the other one takes over what it needs."""
-    account = desk.account[0]
+    account = desk.account
     _move(desk, order, -order.locked)
     if not order.pair:
         return
     for place in range(account.working_count):
-        other = desk.orders[desk.working[place]]
+        other = desk.orders[desk.account.working[place]]
         if (
             other.pair == order.pair
             and other.number != order.number
@@ -95,7 +95,7 @@ def settle(
     """
     if desk.rules.is_margin:
         return _settle_margin(desk, order, price, lots, bar, when, is_maker)
-    account = desk.account[0]
+    account = desk.account
     rate = desk.costs.maker_fee_ppm if is_maker else desk.costs.taker_fee_ppm
     is_fee_in_base = bool(order.is_buy) and not desk.rules.fee_in_quote
     if is_fee_in_base or not order.is_buy:
@@ -135,7 +135,7 @@ def settle(
 
 def pay_funding(desk: Desk, bar: int) -> None:
     """Pay the funding that is due at the open of `bar` out of the position's margin (F26)."""
-    account = desk.account[0]
+    account = desk.account
     while account.funding_row < len(desk.funding) and desk.funding[account.funding_row, 0] <= bar:
         payment = desk.funding[account.funding_row]
         account.funding_row += 1
@@ -161,7 +161,7 @@ def pay_funding(desk: Desk, bar: int) -> None:
 
 def liquidate(desk: Desk, price: int, bar: int, when: int) -> None:
     """End the position at `price`: its whole margin is lost (F27)."""
-    account = desk.account[0]
+    account = desk.account
     value_until(desk, bar)
     held = account.position_lots
     lots = abs(held)
@@ -180,7 +180,7 @@ def equity_units(desk: Desk, price: int) -> int:
 
 def value_until(desk: Desk, bar: int) -> None:
     """Write the equity of all bars before `bar`: with what is held now, it was held since."""
-    account = desk.account[0]
+    account = desk.account
     first = account.valued_count
     if first >= bar:
         return
@@ -202,13 +202,13 @@ def value_until(desk: Desk, bar: int) -> None:
 
 
 def _settled(desk: Desk) -> int:
-    account = desk.account[0]
+    account = desk.account
     money = account.quote_free + account.quote_locked + account.margin
     return money + account.entry_value if account.position_lots < 0 else money - account.entry_value
 
 
 def _held(desk: Desk) -> int:
-    account = desk.account[0]
+    account = desk.account
     if desk.rules.is_margin:
         return account.position_lots
     return account.base_free + account.base_locked
@@ -226,13 +226,13 @@ def _worst_rate(desk: Desk) -> int:
 
 
 def _free(desk: Desk, order: OrderRow) -> int:
-    account = desk.account[0]
+    account = desk.account
     return account.quote_free if order.is_buy or desk.rules.is_margin else account.base_free
 
 
 def _move(desk: Desk, order: OrderRow, amount: int) -> None:
     """Lock so much more for the order, or less."""
-    account = desk.account[0]
+    account = desk.account
     order.locked += amount
     if order.is_buy or desk.rules.is_margin:
         account.quote_free -= amount
@@ -244,7 +244,7 @@ def _move(desk: Desk, order: OrderRow, amount: int) -> None:
 
 def _average(desk: Desk, before: int, price: int, change: int) -> None:
     """Keep the average price of entry: a statistic, and therefore a float."""
-    account = desk.account[0]
+    account = desk.account
     after = position_lots(desk)
     if after == 0:
         account.entry_price = math.nan
@@ -268,7 +268,7 @@ def _record(
     when: int,
     is_maker: bool,  # noqa: FBT001
 ) -> None:
-    account = desk.account[0]
+    account = desk.account
     row = desk.fills[account.fill_count]
     account.fill_count += 1
     row.bar = bar
@@ -291,12 +291,12 @@ def _margin_need(desk: Desk, order: OrderRow, price: int) -> int:
     """Return the margin and the fee of what the order would open at `price` (F25)."""
     if order.is_reduce_only:
         return 0
-    account = desk.account[0]
+    account = desk.account
     held = account.position_lots
     # What the position lets it close, as far as older orders of its side leave that.
     closing = max(-held, 0) if order.is_buy else max(held, 0)
     for place in range(account.working_count):
-        other = desk.orders[desk.working[place]]
+        other = desk.orders[desk.account.working[place]]
         is_older = other.number < order.number and other.status == tables.OPEN
         if is_older and other.is_buy == order.is_buy:
             closing -= other.lots
@@ -320,7 +320,7 @@ def _settle_margin(
     when: int,
     is_maker: bool,  # noqa: FBT001 - compiled code takes arguments by place
 ) -> bool:
-    account = desk.account[0]
+    account = desk.account
     held = account.position_lots
     closing = min(lots, max(-held, 0) if order.is_buy else max(held, 0))
     cost = fills.value(price, lots, desk.scale)
@@ -384,7 +384,7 @@ def _part(amount: int, lots: int, whole: int) -> int:
 
 def _find_liquidation(desk: Desk) -> None:
     """Find the mark price nearest to the market at which the margin no longer suffices (F27)."""
-    account = desk.account[0]
+    account = desk.account
     account.liquidation_price = 0
     if account.position_lots == 0 or desk.rules.maintenance_ppm == 0:
         return
@@ -409,7 +409,7 @@ def _find_liquidation(desk: Desk) -> None:
 
 
 def _is_secured(desk: Desk, price: int) -> bool:
-    account = desk.account[0]
+    account = desk.account
     held = account.position_lots
     worth = fills.value(price, abs(held), desk.scale)
     profit = worth - account.entry_value if held > 0 else account.entry_value - worth

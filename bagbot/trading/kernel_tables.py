@@ -6,7 +6,7 @@ Python. Amounts of money are in 1e-8 of their asset, prices in ticks, quantities
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from bagbot.domain.bars import Bars
 
 Numbers = NDArray[numpy.int64]
 Table = numpy.recarray[Any, numpy.dtype[numpy.record]]
+
+_Values = TypeVar("_Values", bound=NamedTuple)
 
 QUEUED = 1
 SLEEPING = 2
@@ -145,6 +147,8 @@ class Account:
     quote_locked: int
     base_free: int
     base_locked: int
+    # From this bar on, more than the bounds must be looked at.
+    watched_bar: int
     # Margin: the position in lots, negative when short, its value at entry, and what secures it.
     position_lots: int
     entry_value: int
@@ -161,6 +165,10 @@ class Account:
     fill_count: int
     # How many bars have their equity.
     valued_count: int
+    # The rows of the orders that are open or asleep.
+    working: Numbers
+    # Action, number and other number of each command.
+    commands: Numbers
 
 
 class OrderRow(fills.WorkingOrder):
@@ -196,30 +204,34 @@ class FillRow:
 
 def _record(
     whole: str, *, small: str = "", tiny: str = "", flags: str = "", real: str = ""
-) -> numpy.dtype[Any]:
+) -> list[tuple[str, str]]:
     kinds = ((whole, "<i8"), (real, "<f8"), (small, "<i4"), (tiny, "i1"), (flags, "?"))
-    return numpy.dtype(
-        [(name, kind) for names, kind in kinds for name in names.split()], align=True
-    )
+    return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
-ACCOUNT: Final = _record(
+_ACCOUNT: Final = _record(
     "bar price budget_lots bound_low bound_high quote_free quote_locked base_free base_locked "
     "position_lots entry_value margin liquidation_price funding_row funding_bar order_count "
-    "working_count command_count fill_count valued_count",
+    "working_count command_count fill_count valued_count watched_bar",
     real="entry_price",
 )
-ORDER: Final = _record(
+ACCOUNT: Final = numpy.dtype(
+    [*_ACCOUNT, ("working", "<i8", (WORKING_MAX,)), ("commands", "<i8", (COMMANDS_MAX, 3))],
+    align=True,
+)
+_ORDER: Final = _record(
     "number bar ordered lots filled limit trigger placed_trigger best since untested locked",
     small="pair parent trailing_ppm",
     tiny="placed_kind kind time_in_force doubts status reason is_reduce_only",
     flags="is_buy",
 )
-FILL: Final = _record(
+_FILL: Final = _record(
     "bar order price lots fee_units held_after cash_units_after",
     tiny="when",
     flags="is_buy fee_in_base is_maker",
 )
+ORDER: Final = numpy.dtype(_ORDER, align=True)
+FILL: Final = numpy.dtype(_FILL, align=True)
 
 
 class Rules(NamedTuple):
@@ -277,13 +289,10 @@ class Desk(NamedTuple):
     # Per payment of funding: the bar at whose open it is due, the rate in 1e-8, the mark price
     # (0: that open).
     funding: Numbers
-    account: Sequence[Account]
     orders: Sequence[OrderRow]
-    # The rows of the orders that are open or asleep.
-    working: Numbers
-    commands: Numbers
     fills: Sequence[FillRow]
     equity: Numbers
+    account: Account
     rules: Rules
     costs: fills.Costs
     scale: fills.Scale
@@ -302,14 +311,13 @@ def new_desk(
 
     `funding` has a row per payment: bar, rate in 1e-8, mark price in ticks (0: the bar's open).
     """
-    account = _table(1, ACCOUNT)
-    first = account[0]
-    first.bar = -1
-    first.bound_low, first.bound_high = -1, NEVER
-    first.budget_lots = fills.volume_budget(0, costs)
-    first.quote_free = cash_units
-    first.entry_price = numpy.nan
-    first.funding_bar = funding[0, 0] if len(funding) else NEVER
+    account = cast(Account, _table(1, ACCOUNT)[0])
+    account.bar = -1
+    account.bound_low, account.bound_high = -1, NEVER
+    account.budget_lots = fills.volume_budget(0, costs)
+    account.quote_free = cash_units
+    account.entry_price = numpy.nan
+    account.funding_bar = funding[0, 0] if len(funding) else NEVER
     return Desk(
         open=bars.open,
         high=bars.high,
@@ -317,15 +325,13 @@ def new_desk(
         close=bars.close,
         volume=bars.volume,
         funding=funding,
-        account=cast(Sequence[Account], account),
+        account=account,
         orders=cast(Sequence[OrderRow], _table(16 * ORDERS_PER_BAR, ORDER)),
-        working=numpy.zeros(WORKING_MAX, numpy.int64),
-        commands=numpy.zeros((COMMANDS_MAX, 3), numpy.int64),
         fills=cast(Sequence[FillRow], _table(8 * FILLS_PER_BAR, FILL)),
         equity=numpy.zeros(len(bars), numpy.int64),
-        rules=rules,
-        costs=costs,
-        scale=scale,
+        rules=_recorded(rules),
+        costs=_recorded(costs),
+        scale=_recorded(scale),
     )
 
 
@@ -339,6 +345,15 @@ def grown(desk: Desk) -> Desk:
 
 def _table(length: int, kind: numpy.dtype[Any]) -> Table:
     return numpy.zeros(length, kind).view(numpy.recarray)
+
+
+def _recorded(values: _Values) -> _Values:
+    """Return a record with the same fields: compiled code passes it on as one pointer."""
+    kinds = {bool: "?", int: "<i8", float: "<f8"}
+    named = values._asdict()
+    table = _table(1, numpy.dtype([(name, kinds[type(each)]) for name, each in named.items()]))
+    table[0] = tuple(values)
+    return cast(_Values, table[0])
 
 
 def _longer(table: Table) -> Table:

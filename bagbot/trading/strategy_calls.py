@@ -14,7 +14,6 @@ from bagbot.trading.strategy_expressions import (
     FLOAT,
     INT,
     NONE,
-    WIDE,
     ZEROS,
     Expressions,
     Piece,
@@ -174,11 +173,7 @@ class Calls(Expressions):
         """Return the absolute value of a number."""
         if piece.rank == FLOAT:
             return Piece(f"abs({piece.code})", FLOAT)
-        code = self.to(piece, INT)
-        is_wide = piece.bits >= WIDE
-        return Piece(
-            self.helper("magnitude", code) if is_wide else f"abs({code})", INT, bits=piece.bits
-        )
+        return Piece(self.helper("magnitude", self.to(piece, INT)), INT, bits=piece.bits)
 
     def as_whole(self, name: str, piece: Piece) -> Piece:
         """Return int(...) or round(...) of a number."""

@@ -94,10 +94,12 @@ def run(desk, first, start, stop, record, {arrays}):
         kernel.close_bar(desk, index)
         if index >= first:
             {on_bar}({context})
-            if desk.account[0].command_count:
-                kernel.act(desk, index)
+            if desk.account.command_count:
+                kernel.act(desk)
         if kernel.is_full(desk):
             return index + 1
+    if stop == len(desk.close):
+        kernel.finish(desk)
     return stop
 """
 
@@ -141,6 +143,18 @@ class Program:
             for name, kind in translation.tables.items()
         ]
         return Bound(record, (*(series[name] for name in translation.series), *tables))
+
+    def compile(self, bound: Bound, desk: Desk) -> None:
+        """Compile, or take from the cache, what plays this desk; nothing is played.
+
+        Raises CannotCompileError when the compiler refuses what was written for it.
+        """
+        from numba.core.errors import NumbaError
+
+        try:
+            self._run(desk, 0, 0, 0, bound.record, *bound.arrays)
+        except NumbaError as error:
+            raise CannotCompileError(f"{self.path}: {error}") from error
 
     def run(self, bound: Bound, desk: Desk, first: int, start: int, stop: int) -> int:
         """Play bars `start` to `stop` with decisions from `first` on; return where it stopped.

@@ -219,7 +219,9 @@ class Expressions:
             return repr(float(piece.constant))
         if rank == INT:
             return f"int({piece.code})"
-        if piece.rank == BOOL or piece.bits <= 53:
+        if piece.rank == BOOL:
+            return f"float(int({piece.code}))"
+        if piece.bits <= 53:
             return f"float({piece.code})"
         return self.helper("real", piece.code)
 
