@@ -10,6 +10,7 @@ import ast
 import asyncio
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ logger = structlog.get_logger(__name__)
 
 _NEEDED: Final = ("fetch_ohlcv", "fetch_order", "load_instruments", "watch_closed_bars")
 _TOGETHER: Final = frozenset({"pair", "parent", "stop_loss", "take_profit"})
+_ID: Final = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _CANCEL_ATTEMPTS: Final = 5
@@ -72,6 +74,14 @@ class LiveSettings:
     cash: Decimal = Decimal(10_000)
     history_bars: int = 500
     answer_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an id that could be taken for another one's."""
+        if not _ID.fullmatch(self.strategy_id):
+            raise ConfigError(
+                f"a strategy's id is 1 to 100 letters, digits and any of ._/-, "
+                f"not {self.strategy_id!r}"
+            )
 
 
 class LiveTrader:
