@@ -128,7 +128,7 @@ async def trading_live(
                 yield Stepped(server.url, executor, trader, running, done)
             finally:
                 running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                # Whoever waited for a bar was told of its failure then.
+                await asyncio.wait({running})
     finally:
         await journal.close()

@@ -206,6 +206,9 @@ class LiveTrader:
                 self._changed.add(known.order_id)
         decided = self._last_decision
         if decided is not None:
+            for command in decided.commands:
+                if command.number and command.number not in self._identities:
+                    self._desk.known(command.number, DeskOrder(decided.bar_ms, command.request))
             self._desk.numbers = max(self._desk.numbers, decided.numbers)
             self._strategy.__dict__.update(_remembered(decided.state))
         self._catch_up()
