@@ -145,6 +145,10 @@ class LiveTrader:
             if close is not None:
                 await close()
 
+    def orders(self) -> dict[int, Order | None]:
+        """Return the strategy's orders by number; None for one that was never sent."""
+        return {number: self._order(number) for number in sorted(self._identities)}
+
     # ------------------------------------------------------------- beginning
 
     async def _instrument(self) -> Instrument:
