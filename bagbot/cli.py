@@ -20,6 +20,7 @@ import typer
 
 from bagbot import __version__
 from bagbot.api.tokens import Scope, TokenStore
+from bagbot.cli_backtest import backtest_app
 from bagbot.cli_data import data_app
 from bagbot.cli_trade import trade_app
 from bagbot.config import Home, load_settings
@@ -40,6 +41,7 @@ journal_app = typer.Typer(
 )
 app.add_typer(journal_app, name="journal")
 app.add_typer(data_app, name="data")
+app.add_typer(backtest_app)
 app.add_typer(trade_app)
 
 
