@@ -80,7 +80,7 @@ class EveryOrder(Strategy):
             return self.buy(amount, target=below)
         if what == 9:
             return self.buy(amount, target=below, limit=below + 3.0)
-        return self.buy(amount, trail=0.0012)
+        return self.buy(amount, trail=0.001)
 
     def leave(self, what: int, amount: float) -> int:
         close = self.close[-1]
@@ -105,7 +105,7 @@ class EveryOrder(Strategy):
             return self.sell(amount, target=above)
         if what == 9:
             return self.sell(amount, target=above, limit=above - 3.0)
-        return self.sell(amount, trail=0.0012)
+        return self.sell(amount, trail=0.001)
 
 
 Seen = tuple[int, float, float, float, float, int, bool, bool, float]

@@ -23,7 +23,7 @@ from bagbot.trading.strategy import Strategy
 from bagbot.trading.submission import ExecutorSettings
 
 SYMBOL = "BTC/USDT"
-CASH = Decimal(100_000)
+CASH = Decimal(300_000)
 STRATEGY_ID = "the-one"
 NO_LIMITS = RiskLimits(symbols=frozenset({SYMBOL}))
 # Nothing here is slow, but thousands of requests come within a minute.

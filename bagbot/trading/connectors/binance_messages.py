@@ -74,6 +74,7 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
     notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL") or {}
     by_side = filters.get("PERCENT_PRICE_BY_SIDE", {})
     percent = filters.get("PERCENT_PRICE", {})
+    trailing = filters.get("TRAILING_DELTA", {})
     both_ways = "contractType" not in row
     return Instrument(
         symbol=symbol,
@@ -103,6 +104,11 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
         or _limit(percent, "multiplierDown"),
         sell_price_ratio_max=_limit(by_side, "askMultiplierUp")
         or (_limit(percent, "multiplierUp") if both_ways else None),
+        # Spot and futures name the counts differently.
+        open_orders_max=_count(filters.get("MAX_NUM_ORDERS", {}), "maxNumOrders", "limit"),
+        open_stops_max=_count(filters.get("MAX_NUM_ALGO_ORDERS", {}), "maxNumAlgoOrders", "limit"),
+        trailing_delta_min=_count(trailing, "minTrailingAboveDelta"),
+        trailing_delta_max=_count(trailing, "maxTrailingAboveDelta"),
     )
 
 
@@ -110,6 +116,10 @@ def _limit(filter_row: Row, name: str) -> Decimal | None:
     # Binance switches a part of a filter off by a 0.
     value = filter_row.get(name)
     return None if value is None else Decimal(value) or None
+
+
+def _count(filter_row: Row, *names: str) -> int | None:
+    return next((int(filter_row[name]) for name in names if name in filter_row), None)
 
 
 def order_from(row: Row, symbols: Symbols, *, client_order_id: str | None = None) -> ExchangeOrder:
