@@ -24,8 +24,10 @@ from bagbot.simulator.server import SimulatorServer, SimulatorSettings
 from bagbot.storage.sqlite_journal import SqliteJournal
 from bagbot.system_clock import SystemClock
 from bagbot.trading.connectors.binance_connector import BinanceConnector
+from bagbot.trading.live_trader import LiveSettings, LiveTrader
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.risk_manager import RiskLimits, RiskManager
+from bagbot.trading.strategy import Strategy
 from bagbot.trading.submission import ExecutorSettings, require_safe
 
 if TYPE_CHECKING:
@@ -55,13 +57,32 @@ class System:
     executor: OrderExecutor
 
 
+def run_loop(work: Coroutine[None, None, None]) -> None:
+    """Run until done; Ctrl-C before the work has its own handler ends it quietly, too."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 async def run(
-    settings: Settings, account: AccountName, *, on_ready: Callable[[System], None]
+    settings: Settings,
+    account: AccountName,
+    *,
+    on_ready: Callable[[System], None],
+    strategy: tuple[Strategy, LiveSettings] | None = None,
 ) -> None:
     """Run the engine, its API and, for the paper account, its exchange, until asked to stop.
 
-    SIGINT and SIGTERM stop it in order: no new orders, what is in flight is awaited. Raises
-    ConfigError, JournalError or ExchangeError when it cannot start.
+    With a strategy that one trades, too, and when it fails everything stops. SIGINT and SIGTERM
+    stop it in order: no new orders, what is in flight is awaited. Raises ConfigError, JournalError
+    or ExchangeError when it cannot start, and whatever the strategy fails with.
     """
     # The journal's thread waits this long for a busy loop; Python's own 5 ms is ten flushes.
     sys.setswitchinterval(0.0005)
@@ -102,8 +123,31 @@ async def run(
             gc.collect()
             gc.freeze()
             every = settings.journal.snapshot_every_rows
-            keeper = _keep_snapshot(home.path, account, journal, every)
-            await _serve(api, listener, exchange, keeper, lambda: on_ready(system))
+            beside = [_keep_snapshot(home.path, account, journal, every)]
+            if strategy is not None:
+                beside.append(_trader(executor, connector, *strategy).run())
+            await _serve(api, listener, exchange, beside, lambda: on_ready(system))
+
+
+def _trader(
+    executor: OrderExecutor,
+    connector: BinanceConnector,
+    strategy: Strategy,
+    settings: LiveSettings,
+) -> LiveTrader:
+    allowed = executor.limits.symbols
+    if allowed is not None and settings.symbol not in allowed:
+        raise ConfigError(
+            f"{settings.symbol} may not be traded: BAGBOT_RISK__SYMBOLS allows "
+            f"{', '.join(sorted(allowed)) or 'nothing'}"
+        )
+    return LiveTrader(
+        executor=executor,
+        connector=connector,
+        strategy=strategy,
+        settings=settings,
+        clock=SystemClock(),
+    )
 
 
 async def _keep_snapshot(home: Path, account: str, journal: SqliteJournal, every: int) -> None:
@@ -344,10 +388,13 @@ async def _serve(
     api: "FastAPI",
     listener: socket.socket,
     exchange: _Exchange,
-    beside: Coroutine[None, None, None],
+    beside: Sequence[Coroutine[None, None, None]],
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve until told to stop, with `beside` running for as long."""
+    """Serve until told to stop, with what is `beside` running for as long.
+
+    Raises what one of those fails with.
+    """
     config = uvicorn.Config(
         api,
         lifespan="off",
@@ -360,21 +407,33 @@ async def _serve(
     loop = asyncio.get_running_loop()
     stops = (signal.SIGINT, signal.SIGTERM)
 
+    failures: list[Exception] = []
+
     def stop() -> None:
         server.should_exit = True
+
+    async def until_it_fails(work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            logger.exception("bagbot stops, because this has failed")
+            failures.append(error)
+            stop()
 
     for number in stops:
         loop.add_signal_handler(number, stop)
     try:
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_watch(exchange, server))
-            running = tasks.create_task(beside)
+            running = [tasks.create_task(until_it_fails(work)) for work in beside]
             await server.serve(sockets=[listener])
-            watch.cancel()
-            running.cancel()
+            for task in (watch, *running):
+                task.cancel()
     finally:
         for number in stops:
             loop.remove_signal_handler(number)
+    if failures:
+        raise failures[0]
     if not watch.cancelled():
         raise ExchangeUnavailableError(
             f"the embedded exchange has ended with code {watch.result()}, so bagbot has stopped; "

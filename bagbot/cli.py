@@ -23,6 +23,7 @@ from bagbot.api.tokens import Scope, TokenStore
 from bagbot.cli_backtest import backtest_app
 from bagbot.cli_data import data_app
 from bagbot.cli_sweep import sweep_app
+from bagbot.cli_trade import trade_app
 from bagbot.config import Home, load_settings
 from bagbot.domain.errors import BagbotError, JournalError
 from bagbot.system_clock import SystemClock
@@ -43,6 +44,7 @@ app.add_typer(journal_app, name="journal")
 app.add_typer(data_app, name="data")
 app.add_typer(backtest_app)
 app.add_typer(sweep_app)
+app.add_typer(trade_app)
 
 
 class Account(StrEnum):
@@ -121,15 +123,16 @@ def run(
     from bagbot.live_view import LiveView
 
     with LiveView() as view:
-        _run_loop(composition.run(load_settings(), account.value, on_ready=view.ready))
+        composition.run_loop(composition.run(load_settings(), account.value, on_ready=view.ready))
 
 
 @app.command()
 def demo() -> None:
     """Play the whole story: alert, fill, repeat, refusal, a crash at the worst time, recovery."""
+    from bagbot.app import run_loop
     from bagbot.demo import play
 
-    _run_loop(play(print))
+    run_loop(play(print))
 
 
 @app.command()
@@ -161,7 +164,7 @@ def exchange(
     ] = False,
 ) -> None:
     """Run the exchange alone: a Binance spot on one port, REST, streams and WebSocket API."""
-    from bagbot.app import run_exchange
+    from bagbot.app import run_exchange, run_loop
     from bagbot.live_view import configure_logging
     from bagbot.simulator.accounts import accounts_from
     from bagbot.simulator.assumptions import assumptions_from
@@ -175,7 +178,7 @@ def exchange(
     # attention is logged at all.
     level = logging.WARNING if until_stdin_ends else logging.INFO
     configure_logging(lambda line: print(line, file=sys.stderr, flush=True), level)
-    _run_loop(
+    run_loop(
         run_exchange(
             SimulatorSettings(
                 port=port,
@@ -323,17 +326,3 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _tokens() -> TokenStore:
     return TokenStore(Home(load_settings().home).tokens, SystemClock())
-
-
-def _run_loop(work: Coroutine[None, None, None]) -> None:
-    """Run until done; Ctrl-C before the work has its own handler ends it quietly, too."""
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with suppress(ImportError):
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(work)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -117,6 +117,10 @@ def line_of(order: Order) -> str:
 def _cells(order: Order) -> tuple[str, str, str, str, str, str]:
     request, average = order.intent.request, order.average
     price = "" if request.price is None else f" at {_plain(request.price)}"
+    if request.trigger_price is not None:
+        price += f" once at {_plain(request.trigger_price)}"
+    if request.trailing_delta is not None:
+        price += f" trailing by {request.trailing_delta} bp"
     return (
         order.id,
         f"{request.side} {_plain(request.amount)} {request.symbol} {request.type}{price}",

@@ -11,8 +11,11 @@ from bagbot.domain.order import OrderRequest, OrderType, TimeInForce
 
 SymbolResolver = Callable[[str], str | None]
 
+_FORCE: Final = ("timeInForce", "time_in_force")
+_TRIGGER: Final = ("triggerPrice", "stopPrice", "trigger_price")
+_DELTA: Final = ("trailingDelta", "trailing_delta")
 _FIELDS: Final = frozenset(
-    {"symbol", "side", "type", "amount", "price", "timeInForce", "time_in_force"}
+    {"symbol", "side", "type", "amount", "price", *_FORCE, *_TRIGGER, *_DELTA}
 )
 
 
@@ -29,7 +32,9 @@ def order_request_from(body: Mapping[str, object], resolve: SymbolResolver) -> O
     body = {name: value for name, value in body.items() if value is not None}
     text = text_of(*required(body, "symbol"))
     price_name, price = given(body, "price")
-    force_name, force = given(body, "timeInForce", "time_in_force")
+    force_name, force = given(body, *_FORCE)
+    trigger_name, trigger = given(body, *_TRIGGER)
+    delta_name, delta = given(body, *_DELTA)
     return OrderRequest(
         symbol=resolve(text) or resolve(text.upper()) or text,
         side=member_of(Side, *required(body, "side")),
@@ -37,13 +42,22 @@ def order_request_from(body: Mapping[str, object], resolve: SymbolResolver) -> O
         amount=number_of(*required(body, "amount")),
         price=None if price is None else number_of(price_name, price),
         time_in_force=None if force is None else member_of(TimeInForce, force_name, force),
+        trigger_price=None if trigger is None else number_of(trigger_name, trigger),
+        trailing_delta=None if delta is None else _whole(delta_name, delta),
     )
+
+
+def _whole(name: str, value: object) -> int:
+    number = number_of(name, value)
+    if number != number.to_integral_value():
+        raise FieldError(name, f"must be a whole number of basis points, not {shown(value)}")
+    return int(number)
 
 
 def fingerprint(request: OrderRequest) -> str:
     """Return what two requests for the same order have in common, however they are written."""
     price, force = request.price, request.time_in_force
-    parts = [
+    parts: list[str | int | None] = [
         request.symbol,
         request.side.value,
         request.type.value,
@@ -51,4 +65,7 @@ def fingerprint(request: OrderRequest) -> str:
         None if price is None else str(price.normalize()),
         None if force is None else force.value,
     ]
+    if request.type.is_conditional:
+        trigger = request.trigger_price
+        parts += [None if trigger is None else str(trigger.normalize()), request.trailing_delta]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

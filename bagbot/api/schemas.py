@@ -21,6 +21,11 @@ NumberIn = Annotated[
 Time = Annotated[str, Field(examples=["2026-03-01T12:00:00.000000Z"], description="ISO 8601, UTC.")]
 
 
+OrderTypeName = Literal[
+    "market", "limit", "stop_loss", "stop_loss_limit", "take_profit", "take_profit_limit"
+]
+
+
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -30,11 +35,23 @@ class OrderBody(_Shape):
 
     symbol: str = Field(examples=["BTC/USDT"], description="BTC/USDT or BTCUSDT.")
     side: Literal["buy", "sell"]
-    type: Literal["market", "limit"]
+    type: OrderTypeName
     amount: NumberIn = Field(description="In the base asset; rounded down to whole lots.")
-    price: NumberIn | None = Field(None, description="In the quote asset; limit orders only.")
+    price: NumberIn | None = Field(
+        None, description="The limit, in the quote asset: limit and *_limit orders only."
+    )
+    triggerPrice: NumberIn | None = Field(  # noqa: N815 - CCXT's word.
+        None,
+        description="Where a stop_loss* or take_profit* order begins to act; rounded to the "
+        "nearest tick. `stopPrice` and `trigger_price` are understood too.",
+    )
+    trailingDelta: int | str | None = Field(  # noqa: N815 - Binance's word.
+        None,
+        description="Basis points by which the market must come back from its best price for a "
+        "stop_loss* or take_profit* order to act; `trailing_delta` is understood too.",
+    )
     timeInForce: Literal["GTC", "IOC", "FOK", "PO"] | None = Field(  # noqa: N815 - CCXT's word.
-        None, description="Limit orders only; `time_in_force` is understood too."
+        None, description="With a price only; `time_in_force` is understood too."
     )
 
 
@@ -77,10 +94,12 @@ class OrderView(_Shape):
     account: str
     symbol: str
     side: Literal["buy", "sell"]
-    type: Literal["market", "limit"]
+    type: OrderTypeName
     amount: Number
     price: Number | None
     time_in_force: Literal["GTC", "IOC", "FOK", "PO"] | None
+    trigger_price: Number | None
+    trailing_delta: int | None = Field(description="In basis points.")
     filled: Number
     remaining: Number
     average: Number | None = Field(description="Rounded to 12 decimals, half to even.")

@@ -47,6 +47,13 @@ _TYPE: Final = ("type", "order_type")
 _FORCE: Final = ("time_in_force", "timeInForce")
 
 
+class AlertOrderType(StrEnum):
+    """What an alert may ask for: it fires when its condition is met, so none is left to await."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+
+
 class MarketPosition(StrEnum):
     """TradingView's words for which way a strategy is positioned."""
 
@@ -125,7 +132,7 @@ def alert_from(body: Mapping[str, object]) -> Alert:
     side = _member(Side, body, *_ACTION)
     if side is None and not _is_targeted(body):
         required(body, *_ACTION)
-    order_type = _member(OrderType, body, *_TYPE) or OrderType.MARKET
+    order_type = OrderType(_member(AlertOrderType, body, *_TYPE) or OrderType.MARKET)
     price = _number(body, "price") if order_type is OrderType.LIMIT else None
     if order_type is OrderType.LIMIT and price is None:
         raise FieldError("price", "is missing; a limit order needs one")

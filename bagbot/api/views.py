@@ -52,6 +52,10 @@ def order_view(order: Order, state: AccountState) -> dict[str, object]:
         "amount": decimal_text(request.amount),
         "price": None if request.price is None else decimal_text(request.price),
         "time_in_force": None if request.time_in_force is None else request.time_in_force.value,
+        "trigger_price": None
+        if request.trigger_price is None
+        else decimal_text(request.trigger_price),
+        "trailing_delta": request.trailing_delta,
         "filled": decimal_text(order.filled),
         "remaining": decimal_text(order.remaining),
         "average": None if order.average is None else _shown_quotient(order.average),

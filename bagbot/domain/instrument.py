@@ -6,7 +6,7 @@ leaves its field at None, which switches it off.
 """
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
 
 from bagbot.domain.errors import InvalidOrderError
@@ -121,6 +121,10 @@ class Instrument:
         rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
         return (price / self.tick_size).to_integral_value(rounding) * self.tick_size
 
+    def round_trigger(self, price: Decimal) -> Decimal:
+        """Return `price` on the nearest tick, for a trigger; from halfway to the even one."""
+        return (price / self.tick_size).to_integral_value(ROUND_HALF_EVEN) * self.tick_size
+
     def violation(
         self,
         *,
@@ -129,6 +133,7 @@ class Instrument:
         quantity: Decimal,
         price: Decimal | None,
         reference_price: Decimal | None,
+        trigger_price: Decimal | None = None,
     ) -> FilterViolation | None:
         """Return the first filter that the order breaks, or None when it passes all.
 
@@ -136,6 +141,8 @@ class Instrument:
         measured against it goes unchecked while it is None, as does a market order's value.
         """
         found = self._quantity_violation(quantity, is_market=is_market)
+        if found is None and trigger_price is not None:
+            found = self._price_violation(trigger_price, side=side, reference_price=None)
         if found is None and price is not None:
             found = self._price_violation(price, side=side, reference_price=reference_price)
         worth = price if price is not None else reference_price

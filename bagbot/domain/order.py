@@ -36,15 +36,31 @@ from bagbot.domain.instrument import Instrument, Side
 # Beyond this a Decimal loses digits in the default context; no exchange trades such amounts.
 NUMBER_MAX: Final = Decimal(10) ** 15
 NUMBER_MIN: Final = Decimal(10) ** -12
+# In basis points: at this the trigger would lie at zero, or at twice the price.
+TRAILING_DELTA_MAX: Final = 10_000
 
 _E = TypeVar("_E", bound=StrEnum)
 
 
 class OrderType(StrEnum):
-    """What the order asks for, in CCXT's words."""
+    """What the order asks for, in CCXT's words; the last four wait for their trigger."""
 
     MARKET = "market"
     LIMIT = "limit"
+    STOP_LOSS = "stop_loss"
+    STOP_LOSS_LIMIT = "stop_loss_limit"
+    TAKE_PROFIT = "take_profit"
+    TAKE_PROFIT_LIMIT = "take_profit_limit"
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether it trades at its own price or better; the others take the market's."""
+        return self in (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it does nothing until the market reaches its trigger."""
+        return self not in (OrderType.MARKET, OrderType.LIMIT)
 
 
 class TimeInForce(StrEnum):
@@ -153,7 +169,9 @@ _AT_EXCHANGE: Final = frozenset(
 class OrderRequest:
     """What the caller wants, in CCXT's words: `amount` of the base asset, `price` in the quote.
 
-    Raises InvalidOrderError on creation when it makes no sense as written.
+    `price` is the limit. A conditional order waits until the market reaches `trigger_price`, or
+    has come back from its best price by `trailing_delta` (basis points); with both it begins to
+    trail at the trigger. Raises InvalidOrderError on creation when it makes no sense as written.
     """
 
     symbol: str
@@ -164,17 +182,38 @@ class OrderRequest:
     time_in_force: TimeInForce | None = None
     client_order_id: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
+    trigger_price: Decimal | None = None
+    trailing_delta: int | None = None
 
     def __post_init__(self) -> None:
         _check_number("amount", self.amount)
-        if self.type is OrderType.LIMIT:
+        what = f"a {self.type.value} order for {self.symbol}"
+        if self.type.has_limit:
             if self.price is None:
-                raise InvalidOrderError(f"a limit order for {self.symbol} needs a price")
+                raise InvalidOrderError(f"{what} needs a price")
             _check_number("price", self.price)
         elif self.price is not None:
-            raise InvalidOrderError(f"a market order for {self.symbol} takes no price")
+            raise InvalidOrderError(f"{what} takes no price")
         elif self.time_in_force is not None:
-            raise InvalidOrderError(f"a market order for {self.symbol} takes no time in force")
+            raise InvalidOrderError(f"{what} takes no time in force")
+        self._check_trigger(what)
+
+    def _check_trigger(self, what: str) -> None:
+        if not self.type.is_conditional:
+            if self.trigger_price is not None or self.trailing_delta is not None:
+                raise InvalidOrderError(f"{what} takes no trigger")
+            return
+        if self.trigger_price is None and self.trailing_delta is None:
+            raise InvalidOrderError(f"{what} needs a trigger price or a trailing delta")
+        if self.trigger_price is not None:
+            _check_number("trigger price", self.trigger_price)
+        if self.trailing_delta is not None and not 0 < self.trailing_delta < TRAILING_DELTA_MAX:
+            raise InvalidOrderError(
+                f"trailing delta must be 1 to {TRAILING_DELTA_MAX - 1} basis points, "
+                f"not {self.trailing_delta}"
+            )
+        if self.time_in_force is TimeInForce.PO:
+            raise InvalidOrderError(f"{what} cannot be post-only: its trigger may make it take")
 
     @classmethod
     def from_payload(cls, payload: "Mapping[str, object] | OrderRequest") -> "OrderRequest":
@@ -185,17 +224,23 @@ class OrderRequest:
         """
         if isinstance(payload, OrderRequest):
             return payload
-        known = {"symbol", "side", "type", "amount", "price", "timeInForce", "clientOrderId"}
-        unknown = sorted(set(payload) - known - {"params"})
+        known = {"symbol", "side", "type", "amount", "price", "params"}
+        unknown = sorted(set(payload) - known - set(_ALSO_IN_PARAMS))
         if unknown:
             raise InvalidOrderError(f"unknown order field {unknown[0]!r}; put it into params")
         params = payload.get("params") or {}
         if not isinstance(params, Mapping):
             raise InvalidOrderError("params must be a mapping")
         rest = dict(params)
-        time_in_force = payload.get("timeInForce") or rest.pop("timeInForce", None)
-        client_order_id = payload.get("clientOrderId") or rest.pop("clientOrderId", None)
-        price = payload.get("price")
+        more = {
+            name: rest.pop(name, None) if payload.get(name) is None else payload[name]
+            for name in _ALSO_IN_PARAMS
+        }
+        time_in_force, client_order_id = more["timeInForce"], more["clientOrderId"]
+        triggers = [more[name] for name in ("triggerPrice", "stopPrice") if more[name] is not None]
+        if len(triggers) > 1:
+            raise InvalidOrderError("give triggerPrice or stopPrice: they mean the same")
+        price, delta = payload.get("price"), more["trailingDelta"]
         return cls(
             symbol=_text(payload, "symbol"),
             side=_member(Side, "side", _text(payload, "side").lower()),
@@ -207,8 +252,10 @@ class OrderRequest:
                 if time_in_force
                 else None
             ),
-            client_order_id=None if client_order_id is None else str(client_order_id),
+            client_order_id=str(client_order_id) if client_order_id else None,
             params=rest,
+            trigger_price=decimal_from("triggerPrice", triggers[0]) if triggers else None,
+            trailing_delta=None if delta is None else whole_number("trailingDelta", delta),
         )
 
     def to_payload(self) -> dict[str, object]:
@@ -218,6 +265,10 @@ class OrderRequest:
             params["clientOrderId"] = self.client_order_id
         if self.time_in_force is not None:
             params["timeInForce"] = self.time_in_force.value
+        if self.trigger_price is not None:
+            params["triggerPrice"] = self.trigger_price
+        if self.trailing_delta is not None:
+            params["trailingDelta"] = self.trailing_delta
         return {
             "symbol": self.symbol,
             "type": self.type.value,
@@ -226,6 +277,16 @@ class OrderRequest:
             "price": self.price,
             "params": params,
         }
+
+
+# CCXT's words that may stand beside the others or in `params`.
+_ALSO_IN_PARAMS: Final = (
+    "timeInForce",
+    "clientOrderId",
+    "triggerPrice",
+    "stopPrice",
+    "trailingDelta",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +324,8 @@ def client_cancel_id(order_id: str, number: int) -> str:
 def on_steps(intent: OrderIntent, instrument: Instrument) -> OrderIntent:
     """Return the intent rounded to lots (down) and ticks (never worse for us); its note says so.
 
-    What would round to nothing stays, for the filters to refuse by name.
+    A trigger goes to the nearest tick: neither side of it is the better one. What would round to
+    nothing stays, for the filters to refuse by name.
     """
     request, notes = intent.request, []
     amount = instrument.round_quantity_down(request.amount)
@@ -277,6 +339,14 @@ def on_steps(intent: OrderIntent, instrument: Instrument) -> OrderIntent:
         if price not in (request.price, 0):
             notes.append(f"price {request.price} rounded to {price} (tick {instrument.tick_size})")
             request = replace(request, price=price)
+    if request.trigger_price is not None:
+        trigger = instrument.round_trigger(request.trigger_price)
+        if trigger not in (request.trigger_price, 0):
+            notes.append(
+                f"trigger {request.trigger_price} rounded to {trigger} (tick "
+                f"{instrument.tick_size})"
+            )
+            request = replace(request, trigger_price=trigger)
     if not notes:
         return intent
     note = "; ".join([intent.note, *notes] if intent.note else notes)
@@ -499,6 +569,17 @@ def decimal_from(name: str, value: object) -> Decimal:
     if not number.is_finite():
         raise InvalidOrderError(f"{name} must be a finite number, not {value!r}")
     return number
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return `value`, an int or its digits, as an int.
+
+    Raises InvalidOrderError naming the field when it is anything else.
+    """
+    number = decimal_from(name, value)
+    if number != number.to_integral_value():
+        raise InvalidOrderError(f"{name} must be a whole number, not {value!r}")
+    return int(number)
 
 
 def _check_number(name: str, value: Decimal) -> None:

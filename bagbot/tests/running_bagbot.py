@@ -20,10 +20,11 @@ START_TIMEOUT_S = 60.0
 
 
 class RunningBagbot:
-    """A context manager; what it prints is in `lines`."""
+    """A context manager; what it prints is in `lines`. `command` is what bagbot is to do."""
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(self, home: Path, *command: str, **settings: str) -> None:
         self.home = home
+        self._command = command or ("run",)
         self.port = free_port()
         self.api_url = f"http://127.0.0.1:{self.port}"
         self.lines: list[str] = []
@@ -54,7 +55,7 @@ class RunningBagbot:
             **self._settings,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.program, "run"],
+            [sys.executable, "-m", self.program, *self._command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

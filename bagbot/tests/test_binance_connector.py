@@ -18,6 +18,7 @@ from bagbot.domain.errors import (
     ConfigError,
     ExchangeUnavailableError,
     InvalidOrderError,
+    NotSupportedError,
     OrderNotFoundError,
     OrderRejectedError,
     OutcomeUnknownError,
@@ -307,6 +308,56 @@ async def test_typed_request_and_times_in_force(connector: BinanceConnector):
     assert maker.type == "limit"
 
 
+STOPS = [
+    ("stop_loss", "sell", {"triggerPrice": "0.9"}),
+    ("stop_loss", "buy", {"stopPrice": "1.1"}),
+    ("stop_loss", "sell", {"trailingDelta": 150}),
+    ("stop_loss_limit", "sell", {"triggerPrice": "0.9", "price": "0.89", "timeInForce": "FOK"}),
+    ("take_profit", "sell", {"triggerPrice": "1.1"}),
+    ("take_profit_limit", "sell", {"triggerPrice": "1.1", "price": "1.1", "trailingDelta": 150}),
+]
+
+
+@pytest.mark.parametrize(("kind", "side", "more"), STOPS)
+async def test_conditional_order_waits_with_exactly_what_was_asked(
+    connector: BinanceConnector, kind: str, side: str, more: dict[str, object]
+):
+    await connector.create_order(MARKET | {"amount": "0.02"})
+    ticker = await connector.fetch_ticker(SYMBOL)
+    instrument = (await connector.load_instruments())[SYMBOL]
+    assert ticker.last is not None
+    # Prices are told as fractions of the market's.
+    asked = {
+        name: instrument.round_trigger(ticker.last * Decimal(str(value)))
+        if name.endswith("rice")
+        else value
+        for name, value in more.items()
+    }
+    payload = MARKET | {"type": kind, "side": side} | asked
+    placed = await connector.create_order(payload)
+    found = await connector.fetch_order(placed.id, SYMBOL)
+    trigger = asked.get("triggerPrice", asked.get("stopPrice"))
+    for order in (placed, found):
+        assert order.status is ExchangeOrderStatus.OPEN
+        assert (order.type, order.side) == (kind, Side(side))
+        assert (order.trigger_price, order.price) == (trigger, asked.get("price"))
+    assert found.trailing_delta == asked.get("trailingDelta")
+    assert found.info["timeInForce"] == asked.get("timeInForce", "GTC")
+    ended = await connector.cancel_order(placed.id, SYMBOL)
+    assert (ended.status, ended.trigger_price) == (ExchangeOrderStatus.CANCELED, trigger)
+
+
+async def test_trigger_that_is_reached_already_is_rejected(connector: BinanceConnector):
+    with pytest.raises(OrderRejectedError, match="trigger immediately"):
+        await connector.create_order(MARKET | {"type": "stop_loss", "triggerPrice": "1"})
+
+
+async def test_futures_take_no_conditional_orders_yet(futures: BinanceConnector, wire: FuturesWire):
+    order = {"symbol": "BTC/USDT:USDT", "side": "sell", "type": "stop_loss", "amount": "0.01"}
+    with pytest.raises(NotSupportedError, match="nothing was sent"):
+        await futures.create_order(order | {"triggerPrice": "1"})
+
+
 async def test_post_only_that_would_take_is_rejected(connector: BinanceConnector):
     ticker = await connector.fetch_ticker(SYMBOL)
     with pytest.raises(OrderRejectedError, match="immediately match") as caught:
@@ -473,6 +524,9 @@ async def test_what_is_off_the_steps_is_refused_and_not_sent(
     limit = {**MARKET, "type": "limit", "price": "50000.019"}
     with pytest.raises(InvalidOrderError, match=r"tick 0\.01; .* is 50000\.01;"):
         await connector.create_order(limit)
+    stop = {**MARKET, "type": "stop_loss", "triggerPrice": "50000.016"}
+    with pytest.raises(InvalidOrderError, match=r"tick 0\.01; the nearest is 50000\.02;"):
+        await connector.create_order(stop)
     with pytest.raises(InvalidOrderError, match="does not trade"):
         await connector.create_order({**MARKET, "symbol": "NOPE/USDT"})
     with pytest.raises(InvalidOrderError, match="params may not set 'quantity'"):

@@ -89,6 +89,15 @@ async def submitted(executor: OrderExecutor, key: str, **order: str) -> Order:
     return taken.order
 
 
+async def until_status(executor: OrderExecutor, order_id: str, status: OrderStatus) -> None:
+    changed = asyncio.Event()
+    executor.listen(lambda order, entry: changed.set())
+    async with asyncio.timeout(10):
+        while executor.state.orders[order_id].status is not status:
+            changed.clear()
+            await changed.wait()
+
+
 async def ask(exchange: SimulatorServer, method: str, path: str, body: object = None) -> Any:
     async with (
         aiohttp.ClientSession() as http,
@@ -236,6 +245,52 @@ async def test_what_happened_while_bagbot_was_down_is_known_after_the_start(
         # No waiting: who is ready has asked.
         assert executor.state.orders[low.id].status is OrderStatus.FILLED
         assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+        await assert_agreed(simulator, executor)
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        {"type": "stop_loss", "triggerPrice": "0.9"},
+        {"type": "stop_loss_limit", "triggerPrice": "0.9", "price": "0.89"},
+        {"type": "take_profit", "triggerPrice": "1.1"},
+        {"type": "take_profit_limit", "triggerPrice": "1.1", "price": "1.1", "timeInForce": "IOC"},
+        {"type": "stop_loss", "trailingDelta": "200"},
+    ],
+    ids=lambda stop: "+".join(stop.values()),
+)
+async def test_a_conditional_order_outlives_a_lost_answer_and_a_restart(
+    simulator: SimulatorServer, tmp_path: Path, stop: dict[str, str]
+) -> None:
+    async with trading(simulator, tmp_path) as executor:
+        bought = await submitted(executor, "entry", amount="0.02")
+        entry = await executor.until_settled(bought.id, 5)
+        assert entry.average is not None
+        exact = {
+            name: f"{entry.average * Decimal(value):f}" if name.endswith("rice") else value
+            for name, value in stop.items()
+        }
+        await ask(simulator, "POST", "/admin/faults", BY_STREAM | {"kind": "lose_answer"})
+        taken = await submitted(executor, "stop", side="sell", **exact)
+        await until_status(executor, taken.id, OrderStatus.OPEN)
+        assert executor.state.pending("BTC/USDT") == (0, Decimal("0.01"))
+        view = executor.view("BTC/USDT")
+        assert view.expected == view.position > 0
+    async with trading(simulator, tmp_path) as executor:
+        order = executor.state.orders[taken.id]
+        sent = order.intent.request
+        async with BinanceConnector(API_KEY, API_SECRET, base_url=simulator.url) as connector:
+            [waits] = await connector.fetch_open_orders("BTC/USDT")
+        # What the exchange has is what the journal says was sent.
+        assert waits.type == sent.type.value == stop["type"]
+        assert (waits.amount, waits.price) == (sent.amount, sent.price)
+        assert waits.trigger_price == sent.trigger_price
+        assert waits.trailing_delta == sent.trailing_delta
+        assert waits.info["timeInForce"] == (sent.time_in_force or "GTC")
+        assert executor.state.pending("BTC/USDT") == (0, Decimal("0.01"))
+        ended = await executor.cancel(taken.id)
+        assert ended.status is OrderStatus.CANCELLED
+        assert not executor.disputes
         await assert_agreed(simulator, executor)
 
 

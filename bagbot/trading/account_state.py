@@ -1,8 +1,8 @@
 """What one account has done and decided: the fold of its journal, in memory."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -15,6 +15,7 @@ from bagbot.trading.connectors.interface import ExchangeOrder, Trade
 from bagbot.trading.holdings import Holdings, names_of
 from bagbot.trading.journal_records import (
     AccountFact,
+    BarDecided,
     BaselineTaken,
     DecisionRecorded,
     DisputeFound,
@@ -24,6 +25,7 @@ from bagbot.trading.journal_records import (
     IntentRecorded,
     KillSwitchSet,
     ResidualFound,
+    StrategyBegun,
     TradesCovered,
     entry_of,
 )
@@ -46,6 +48,14 @@ class Known:
     durable: asyncio.Future[None] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStrategy:
+    """A strategy that trades on the account, and its newest decision."""
+
+    begun: StrategyBegun
+    decided: BarDecided | None = None
+
+
 class AccountState:
     """Orders, positions, decisions and the kill switch; changed only by facts."""
 
@@ -59,6 +69,7 @@ class AccountState:
         self.fills = Fills(self.orders)
         self.ledger = Ledger()
         self.holdings = Holdings()
+        self.strategies: dict[str, LiveStrategy] = {}
         self.known: dict[str, Known] = {}
         self.killed: str | None = None
         self.disputes: dict[str, str] = {}
@@ -180,6 +191,11 @@ class AccountState:
                 return self._book_external(fact)
             case ResidualFound():
                 self.holdings.find(fact)
+            case StrategyBegun():
+                self.strategies[fact.strategy_id] = LiveStrategy(begun=fact)
+            case BarDecided():
+                known = self.strategies[fact.strategy_id]
+                self.strategies[fact.strategy_id] = replace(known, decided=fact)
         return True
 
     def set_kill_switch(self, reason: str | None) -> None:
@@ -217,10 +233,20 @@ class AccountState:
 
     def pending(self, symbol: str, *, without: str | None = None) -> tuple[Decimal, Decimal]:
         """Return what live orders of a symbol could still buy and sell, at worst."""
+        return self._remaining(symbol, lambda order: order.id != without)
+
+    def pending_unconditionally(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Return what live orders of a symbol will buy and sell, whatever waits for a trigger.
+
+        A stop guards the position that there is; it does not say what position is wanted.
+        """
+        return self._remaining(symbol, lambda order: not order.intent.request.type.is_conditional)
+
+    def _remaining(self, symbol: str, counts: Callable[[Order], bool]) -> tuple[Decimal, Decimal]:
         sums = {Side.BUY: Decimal(0), Side.SELL: Decimal(0)}
         for order_id in self.live:
             order = self.orders[order_id]
-            if order.intent.request.symbol == symbol and order_id != without:
+            if order.intent.request.symbol == symbol and counts(order):
                 sums[order.intent.request.side] += order.remaining
         return sums[Side.BUY], sums[Side.SELL]
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -11,7 +12,7 @@ from bagbot.domain import events
 from bagbot.domain.errors import JournalError
 from bagbot.domain.events import Fill, OrderEvent
 from bagbot.domain.instrument import Side
-from bagbot.domain.order import OrderIntent
+from bagbot.domain.order import OrderIntent, OrderRequest
 from bagbot.storage.journal import Record
 from bagbot.trading.risk_manager import Check
 
@@ -113,6 +114,66 @@ class ResidualFound:
     amount: Decimal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyBegun:
+    """A strategy began to trade live: what it is, and from which bar on it sees the market.
+
+    `anchor_ms` is when its first bar opened, `first_ms` when the first one did that it decides
+    after; `cash` is in the quote asset. None of it ever changes under this `strategy_id`.
+    """
+
+    time_ns: int
+    strategy_id: str
+    name: str
+    parameters: Mapping[str, int | float | bool]
+    symbol: str
+    timeframe: str
+    cash: Decimal
+    anchor_ms: int
+    first_ms: int
+
+
+class Doing(StrEnum):
+    """What a strategy can ask for."""
+
+    PLACE = "place"
+    CLOSE = "close"
+    CANCEL = "cancel"
+    CANCEL_ALL = "cancel_all"
+    AMEND = "amend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One thing that a strategy asked for; `number` is its new order's, `target` the order meant.
+
+    `keeps_left` says that an amended order keeps what was left of its amount, `refusal` why an
+    order cannot be sent as it is written.
+    """
+
+    doing: Doing
+    number: int = 0
+    target: int = 0
+    request: OrderRequest | None = None
+    keeps_left: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarDecided:
+    """A strategy has decided after the bar that opened at `bar_ms`; nothing of it is sent yet.
+
+    `state` is what it remembers by itself, as JSON; `numbers` how many orders it has numbered.
+    """
+
+    time_ns: int
+    strategy_id: str
+    bar_ms: int
+    state: str
+    numbers: int
+    commands: tuple[Command, ...] = ()
+
+
 AccountFact = (
     KillSwitchSet
     | DisputeFound
@@ -121,6 +182,8 @@ AccountFact = (
     | ExternalOrderSeen
     | ExternalFilled
     | ResidualFound
+    | StrategyBegun
+    | BarDecided
 )
 """What is true of the account as a whole, not of one order of ours."""
 
@@ -136,6 +199,8 @@ _KIND_OF: Final[Mapping[type, str]] = {
     ExternalOrderSeen: "EXTERNAL_ORDER",
     ExternalFilled: "EXTERNAL_FILLED",
     ResidualFound: "RESIDUAL",
+    StrategyBegun: "STRATEGY_BEGUN",
+    BarDecided: "BAR_DECIDED",
     events.Refused: "REFUSED",
     events.Withdrawn: "WITHDRAWN",
     events.Submitted: "SEND",

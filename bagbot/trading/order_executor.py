@@ -61,16 +61,18 @@ from bagbot.trading.connectors.interface import (
     StreamOpened,
 )
 from bagbot.trading.journal_records import (
+    BarDecided,
     DecisionRecorded,
     Entry,
     IntentRecorded,
     KillSwitchSet,
+    StrategyBegun,
     record_of,
 )
 from bagbot.trading.price_feed import PriceFeed
 from bagbot.trading.reconciliation import Reconciliation
 from bagbot.trading.recovery import recovered
-from bagbot.trading.risk_manager import RiskManager, Snapshot
+from bagbot.trading.risk_manager import RiskLimits, RiskManager, Snapshot
 from bagbot.trading.submission import (
     ExecutorSettings,
     NotReadyError,
@@ -85,6 +87,7 @@ logger = structlog.get_logger(__name__)
 _NS: Final = 1_000_000_000
 EVENTS_WAITING_MAX: Final = 10_000
 INTERRUPTED_AT_ONCE: Final = 1_000
+_UNANSWERED: Final = (OrderStatus.PENDING, OrderStatus.SUBMITTED, OrderStatus.UNKNOWN)
 
 
 class OrderExecutor:
@@ -184,6 +187,11 @@ class OrderExecutor:
         return self._book.state
 
     @property
+    def limits(self) -> RiskLimits:
+        """What the account may do."""
+        return self._risk_manager.limits
+
+    @property
     def not_ready_reason(self) -> str | None:
         """Why no order is taken now, or None when orders are taken."""
         return self._not_ready
@@ -278,7 +286,7 @@ class OrderExecutor:
     def view(self, symbol: str) -> View:
         """Return the position in `symbol` and what is still under way."""
         position = self.state.ledger.position(self.account, symbol).quantity
-        buys, sells = self.state.pending(symbol)
+        buys, sells = self.state.pending_unconditionally(symbol)
         # Tokens are not meant to trade: who plans a position leaves them out.
         buys -= order_tokens.resting(self.state, symbol)
         return View(
@@ -337,6 +345,29 @@ class OrderExecutor:
             await self._reconciliation.look_up(order_id)
         return self.state.orders[order_id]
 
+    async def refresh(self, symbol: str) -> None:
+        """Ask the exchange what became of a symbol's open orders: who decides now sees the newest.
+
+        Raises ExchangeError or TimeoutError when it does not answer.
+        """
+        await self._reconciliation.refresh(symbol)
+
+    async def note_strategy(self, fact: StrategyBegun | BarDecided) -> None:
+        """Write down what a strategy is, or has decided, and return once it is durable.
+
+        Raises NotReadyError, or JournalError when it cannot be recorded.
+        """
+        self._require_ready()
+        await self._book.note(fact)
+
+    async def until_answered(self, order_id: str, timeout_s: float) -> Order:
+        """Return the order once the exchange's answer to it is known, or as it is after so long."""
+        return await self._until(
+            order_id,
+            lambda order: order.status not in _UNANSWERED,
+            timeout_s,
+        )
+
     async def set_kill_switch(self, reason: str | None, *, by: str) -> None:
         """Turn the kill switch on with a reason, or off with None; it outlives a restart.
 
@@ -353,15 +384,20 @@ class OrderExecutor:
 
     async def until_settled(self, order_id: str, timeout_s: float) -> Order:
         """Return the order once nothing is open about it, or as it is when the time is up."""
+        return await self._until(order_id, lambda order: order.is_final, timeout_s)
+
+    async def _until(
+        self, order_id: str, is_enough: Callable[[Order], bool], timeout_s: float
+    ) -> Order:
         done = asyncio.Event()
 
         def look(order: Order, entry: Entry) -> None:
-            if order.id == order_id and order.is_final:
+            if order.id == order_id and is_enough(order):
                 done.set()
 
         self.listen(look)
         try:
-            if not self.state.orders[order_id].is_final:
+            if not is_enough(self.state.orders[order_id]):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout_s):
                         await done.wait()

@@ -125,6 +125,8 @@ def may_be(order: Order, told: ExchangeOrder) -> bool:
         and told.amount in (None, request.amount)
         and told.type in (None, request.type.value)
         and (request.price is None or told.price in (None, request.price))
+        and told.trigger_price in (None, request.trigger_price)
+        and told.trailing_delta in (None, request.trailing_delta)
         and told.exchange_time_ns >= sent_ns
     )
 
@@ -265,6 +267,8 @@ def _check_same(order: Order, told: ExchangeOrder) -> None:
             ("symbol", request.symbol, told.symbol),
             ("side", request.side, told.side),
             ("amount", request.amount, told.amount),
+            ("trigger price", request.trigger_price, told.trigger_price),
+            ("trailing delta", request.trailing_delta, told.trailing_delta),
         )
         if theirs is not None and ours != theirs
     ]

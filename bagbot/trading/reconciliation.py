@@ -144,6 +144,24 @@ class Reconciliation:
                 await self.try_look_up(order_id)
         await self._try_audit()
 
+    async def refresh(self, symbol: str) -> None:
+        """Ask what became of a symbol's open orders, those in flight aside.
+
+        Raises ExchangeError or TimeoutError.
+        """
+        if not any(self._of_symbol(order_id, symbol) for order_id in self._state.live):
+            return
+        seen: set[str] = set()
+        if "fetch_open_orders" in self._capabilities:
+            seen = await self._see_open_orders(symbol)
+        for order_id in tuple(self._state.live):
+            is_asked = self._of_symbol(order_id, symbol) and order_id not in self.in_flight
+            if is_asked and order_id not in seen:
+                await self.look_up(order_id)
+
+    def _of_symbol(self, order_id: str, symbol: str) -> bool:
+        return self._state.orders[order_id].intent.request.symbol == symbol
+
     async def _try_see_many(self) -> None:
         """Ask for all orders at once, where there are many: one by one takes too long."""
         if len(self._state.live) <= ASKED_SINGLY or not self._connector.trades_are_complete:
@@ -531,14 +549,18 @@ class Reconciliation:
             )
         return True
 
-    async def _see_open_orders(self, symbol: str) -> None:
+    async def _see_open_orders(self, symbol: str) -> set[str]:
+        """Take in what rests, and return which orders of ours that is."""
         async with asyncio.timeout(self._settings.read_timeout_s):
             rests = await self._connector.fetch_open_orders(symbol)
+        ours: set[str] = set()
         for told in rests:
             order_id = self._state.order_of(told)
             if order_id is None:
                 await self._see_external(told)
-            elif await self.learn_told(order_id, told):
+                continue
+            ours.add(order_id)
+            if await self.learn_told(order_id, told):
                 self._doubt_stream(order_id, told.exchange_time_ns)
         here = {told.id for told in rests}
         for (of, exchange_id), seen in tuple(self._state.holdings.external_orders.items()):
@@ -551,6 +573,7 @@ class Reconciliation:
                     continue
                 if told.id == exchange_id and self._state.order_of(told) is None:
                     await self._see_external(told)
+        return ours
 
     async def _compare(
         self, told: Mapping[str, Decimal], symbols: Sequence[str], baseline: BaselineTaken

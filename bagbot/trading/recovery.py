@@ -22,7 +22,7 @@ from bagbot.domain.instrument import Side
 from bagbot.domain.ledger import Ledger, Position, TradeKey
 from bagbot.storage.journal import START, Journal, Mark
 from bagbot.storage.snapshot import Snapshot, UnusableSnapshotError, read_snapshot
-from bagbot.trading.account_state import EXTERNAL, AccountState, Known
+from bagbot.trading.account_state import EXTERNAL, AccountState, Known, LiveStrategy
 from bagbot.trading.holdings import Holdings
 from bagbot.trading.order_archive import Fills, KeptOrder, Orders
 
@@ -127,6 +127,7 @@ class _Body(msgspec.Struct, array_like=True):
     tokens_made: dict[str, int]
     tokens_taken: set[str]
     holdings: Holdings
+    strategies: dict[str, LiveStrategy]
 
 
 def snapshot_of(state: AccountState, mark: Mark) -> Snapshot:
@@ -163,6 +164,7 @@ def snapshot_of(state: AccountState, mark: Mark) -> Snapshot:
         tokens_made=state.tokens_made,
         tokens_taken=state.tokens_taken,
         holdings=state.holdings,
+        strategies=state.strategies,
     )
     return Snapshot(mark, fold_version(), msgspec.msgpack.encode(body))
 
@@ -259,6 +261,7 @@ def _restored(body: _Body) -> AccountState:
     state.tokens_made = body.tokens_made
     state.tokens_taken = body.tokens_taken
     state.holdings = body.holdings
+    state.strategies = body.strategies
     return state
 
 

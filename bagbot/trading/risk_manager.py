@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bagbot.domain.instrument import Instrument, Side
-from bagbot.domain.order import OrderRequest, OrderType
+from bagbot.domain.order import TRAILING_DELTA_MAX, OrderRequest, OrderType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,8 @@ class RiskLimits:
     """What an account may do. A limit of None switches its rule off.
 
     `order_value_max` and `position_value_max` are in the quote asset; `price_collar_ratio` is how
-    far a limit price may lie from the market's, as a fraction; `symbols` are the only ones traded.
+    far a limit price may lie from the market's (a conditional order's: from its trigger), as a
+    fraction; `symbols` are the only ones traded.
     """
 
     order_value_max: Decimal | None = None
@@ -110,7 +111,10 @@ class RiskManager:
 
     def _collar(self, request: OrderRequest, snapshot: Snapshot, ratio: Decimal) -> Check | Refused:
         assert request.price is not None
-        reference = snapshot.reference_price
+        # What waits for its trigger finds the market there, wherever it is now.
+        reference, where = request.trigger_price, "its trigger"
+        if reference is None:
+            reference, where = snapshot.reference_price, "the market's"
         if reference is None:
             return _no_price("price_collar", request)
         # Only the dangerous side: a buy far below or a sell far above the market merely rests.
@@ -126,7 +130,7 @@ class RiskManager:
             "price_collar",
             _plain(request.price),
             text,
-            f"the price {_plain(request.price)} is too far from the market's {_plain(reference)}",
+            f"the price {_plain(request.price)} is too far from {where} {_plain(reference)}",
         )
 
 
@@ -179,6 +183,7 @@ def _filters(request: OrderRequest, snapshot: Snapshot) -> Check | Refused:
         quantity=request.amount,
         price=request.price,
         reference_price=snapshot.reference_price,
+        trigger_price=request.trigger_price,
     )
     if violation is None:
         return Check("filters", "pass", "pass")
@@ -233,12 +238,30 @@ def _position_value(request: OrderRequest, snapshot: Snapshot, most: Decimal) ->
 
 
 def _worst_price(request: OrderRequest, snapshot: Snapshot) -> Decimal | None:
-    """The most that one unit can cost or bring: a sell never trades below its own price."""
-    if request.price is None:
-        return snapshot.reference_price
-    if request.side is Side.BUY or snapshot.reference_price is None:
+    """The most that one unit can cost or bring, slippage aside.
+
+    A sell never trades below its own price, and a conditional order where its trigger is.
+    """
+    price, reference = request.price, snapshot.reference_price
+    if request.type.is_conditional:
+        return _worst_when_triggered(request, reference)
+    if price is None:
+        return reference
+    if request.side is Side.BUY or reference is None:
+        return price
+    return max(price, reference)
+
+
+def _worst_when_triggered(request: OrderRequest, reference: Decimal | None) -> Decimal | None:
+    if request.price is not None and request.side is Side.BUY:
         return request.price
-    return max(request.price, snapshot.reference_price)
+    known = [each for each in (request.price, request.trigger_price) if each is not None]
+    if reference is not None:
+        # Where a trailing trigger goes nobody knows; at first it is so far from the market.
+        delta = request.trailing_delta or 0
+        is_rising = request.side is Side.BUY
+        known.append(reference * (TRAILING_DELTA_MAX + delta * is_rising) / TRAILING_DELTA_MAX)
+    return max(known, default=None)
 
 
 def _no_price(rule: str, request: OrderRequest) -> Refused:

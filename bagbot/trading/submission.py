@@ -104,8 +104,8 @@ class Submission:
 class View:
     """What a plan may look at: the position, and what is still under way, in one symbol.
 
-    `expected` is the position once every live order is filled; `unknown` names the orders whose
-    outcome is not known.
+    `expected` is the position once every live order is filled that waits for no trigger;
+    `unknown` names the orders whose outcome is not known.
     """
 
     position: Decimal

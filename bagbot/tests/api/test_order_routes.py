@@ -144,6 +144,9 @@ async def test_order_without_a_good_idempotency_key_is_refused(tmp_path, key):
         ({"type": "limit", "price": "0"}, "price"),
         ({"type": "limit", "price": "1", "timeInForce": "DAY"}, "timeInForce"),
         ({"type": "limit", "price": "1", "timeInForce": "IOC", "time_in_force": "GTC"}, None),
+        ({"type": "stop_loss", "triggerPrice": 0}, "triggerPrice"),
+        ({"type": "stop_loss", "trailing_delta": "1.5"}, "trailing_delta"),
+        ({"type": "stop_loss", "triggerPrice": "1", "stopPrice": "2"}, None),
         ({"leverage": 10}, "'leverage'"),
         ({"clientOrderId": "x"}, "'clientOrderId'"),
     ],
@@ -163,6 +166,8 @@ async def test_wrong_field_is_named(tmp_path, fields, field):
         ({"type": "limit"}, "needs a price"),
         ({"price": "100"}, "takes no price"),
         ({"timeInForce": "GTC"}, "takes no time in force"),
+        ({"triggerPrice": "90"}, "takes no trigger"),
+        ({"type": "take_profit"}, "needs a trigger"),
         ({"amount": "1.0000000000001"}, "12 decimals"),
     ],
 )
@@ -210,6 +215,35 @@ async def test_numbers_never_pass_through_a_float(tmp_path):
         assert answer.json()["amount"] == "0.1"
         big = body.replace("0.100", "900719925474099.3")
         assert (await api.raw_order("k2", big)).json()["amount"] == "900719925474099.3"
+
+
+async def test_conditional_orders_are_taken_and_told_as_they_wait(tmp_path):
+    exchange = DeskExchange()
+    async with running_api(tmp_path, exchange) as api:
+        await api.hold("1")
+        words = {"side": "sell", "type": "stop_loss_limit", "price": "94", "stopPrice": 95.006}
+        answer = await api.order("k1", **words)
+        assert answer.status_code == 202, answer.text
+        told = answer.json()
+        schemas.OrderView.model_validate(told)
+        assert (told["type"], told["price"], told["trigger_price"]) == (
+            "stop_loss_limit",
+            "94",
+            "95.01",
+        )
+        assert "trigger 95.006 rounded to 95.01" in told["note"]
+        await api.until_status(told["id"], OrderStatus.OPEN)
+        assert exchange.sent[-1].trigger_price == Decimal("95.01")
+        same = await api.order("k1", **words | {"stopPrice": "95.0060"})
+        assert same.headers["idempotent-replayed"] == "true"
+        for other in ({"stopPrice": "95.01"}, {"trailingDelta": 10}):
+            differs = await api.order("k1", **words | other)
+            assert_problem(differs, 422, "idempotency-key-reused")
+        trailing = (await api.order("k2", side="sell", type="STOP_LOSS", trailingDelta="25")).json()
+        assert (trailing["trigger_price"], trailing["trailing_delta"]) == (None, 25)
+        # A stop guards the position; an alert that wants it to stay as it is has nothing to do.
+        answer = await api.target("long", "1")
+        assert answer.json()["status"] == "nothing_to_do", answer.text
 
 
 async def test_what_was_rounded_is_said(tmp_path):

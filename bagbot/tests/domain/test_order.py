@@ -1,6 +1,7 @@
 """The state machine: complete, and indifferent to the order in which facts arrive."""
 
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -35,7 +36,11 @@ from bagbot.domain.order import (
     OrderType,
     apply,
     client_order_id,
+    on_steps,
 )
+from bagbot.storage.journal import Record
+from bagbot.tests.domain.test_instrument import BTCUSDT
+from bagbot.trading.journal_records import IntentRecorded, entry_of, record_of
 
 AMOUNT = Decimal(3)
 
@@ -254,6 +259,21 @@ def test_client_order_ids_are_short_safe_and_differ_by_attempt() -> None:
         ({"symbol": ""}, "symbol is missing"),
         ({"leverage": 3}, "unknown order field 'leverage'"),
         ({"type": "limit", "price": "1", "timeInForce": "DAY"}, "timeInForce must be one of"),
+        ({"triggerPrice": "1"}, "takes no trigger"),
+        ({"type": "limit", "price": "1", "params": {"trailingDelta": 10}}, "takes no trigger"),
+        ({"type": "stop_loss"}, "needs a trigger price or a trailing delta"),
+        ({"type": "stop_loss", "triggerPrice": "0"}, "trigger price must be above zero"),
+        ({"type": "stop_loss", "triggerPrice": "2", "price": "1"}, "takes no price"),
+        ({"type": "stop_loss", "triggerPrice": "2", "timeInForce": "GTC"}, "no time in force"),
+        ({"type": "take_profit", "trailingDelta": "0.5"}, "trailingDelta must be a whole number"),
+        ({"type": "take_profit", "trailingDelta": 10_000}, "trailing delta must be 1 to 9999"),
+        ({"type": "take_profit", "trailingDelta": 0}, "trailing delta must be 1 to 9999"),
+        ({"type": "stop_loss_limit", "triggerPrice": "2"}, "needs a price"),
+        ({"type": "stop_loss", "triggerPrice": "2", "stopPrice": "2"}, "they mean the same"),
+        (
+            {"type": "stop_loss_limit", "triggerPrice": 2, "price": 1, "timeInForce": "PO"},
+            "cannot be post-only",
+        ),
     ],
 )
 def test_a_senseless_order_is_refused_by_name(change: dict[str, object], words: str) -> None:
@@ -267,3 +287,57 @@ def test_a_float_amount_is_taken_by_its_text() -> None:
         {"symbol": "BTC/USDT", "side": "BUY", "type": "MARKET", "amount": 0.1}
     )
     assert request.amount == Decimal("0.1")
+
+
+@pytest.mark.parametrize("name", ["triggerPrice", "stopPrice"])
+@pytest.mark.parametrize("place", ["beside", "in params"])
+def test_a_trigger_is_read_in_ccxts_words_and_comes_back_in_them(name: str, place: str) -> None:
+    words = {name: "95.5", "trailingDelta": "20"}
+    payload: dict[str, object] = {"symbol": "BTC/USDT", "side": "sell", "type": "STOP_LOSS_LIMIT"}
+    payload |= {"amount": "1", "price": "94"}
+    payload |= words if place == "beside" else {"params": words}
+    request = OrderRequest.from_payload(payload)
+    assert (request.trigger_price, request.trailing_delta) == (Decimal("95.5"), 20)
+    assert request.params == {}
+    assert OrderRequest.from_payload(request.to_payload()) == request
+
+
+def test_a_trigger_goes_to_the_nearest_tick_and_it_is_said() -> None:
+    request = OrderRequest.from_payload(
+        {
+            "symbol": "BTC/USDT",
+            "side": "sell",
+            "type": "stop_loss_limit",
+            "amount": "1",
+            "price": "94.001",
+            "triggerPrice": "95.006",
+        }
+    )
+    rounded = on_steps(replace(order().intent, request=request), BTCUSDT)
+    assert rounded.request.trigger_price == Decimal("95.01")
+    assert rounded.request.price == Decimal("94.01")
+    assert "trigger 95.006 rounded to 95.01 (tick 0.01)" in rounded.note
+
+
+# A row written before orders had triggers.
+OLD_INTENT = (
+    b'{"time_ns":1,"intent":{"id":"ord_1","account":"main","request":{"symbol":"BTC/USDT",'
+    b'"side":"buy","type":"market","amount":"3","price":null,"time_in_force":null,'
+    b'"client_order_id":null,"params":{}},"source":"api","identity":"i","time_ns":1,'
+    b'"fingerprint":"","note":""},"checks":[]}'
+)
+
+
+def test_rows_of_the_past_are_still_read_and_new_ones_come_back_whole() -> None:
+    old = entry_of(Record("INTENT", "ord_1", 1, OLD_INTENT))
+    assert isinstance(old, IntentRecorded)
+    assert old.intent == order().intent
+    stop = replace(
+        order().intent.request,
+        type=OrderType.STOP_LOSS_LIMIT,
+        price=Decimal(1),
+        trigger_price=Decimal("2.50"),
+        trailing_delta=7,
+    )
+    entry = IntentRecorded(time_ns=1, intent=replace(old.intent, request=stop))
+    assert entry_of(record_of(entry, "ord_1")) == entry

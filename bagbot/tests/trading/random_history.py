@@ -19,11 +19,15 @@ from bagbot.domain.order import (
 from bagbot.storage.journal import Record
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.journal_records import (
+    BarDecided,
+    Command,
     DecisionRecorded,
     DisputeFound,
+    Doing,
     Entry,
     IntentRecorded,
     KillSwitchSet,
+    StrategyBegun,
     record_of,
 )
 from bagbot.trading.risk_manager import Check
@@ -70,6 +74,8 @@ def _entries(rng: random.Random, state: AccountState) -> Iterator[tuple[str, Ent
         elif chance < 0.32:
             order_id, symbol = rng.choice(list(state.orders)), rng.choice(SYMBOLS)
             yield order_id, DisputeFound(time_ns=now_ns, symbol=symbol, message=f"at {number}")
+        elif chance < 0.36:
+            yield "", _of_strategy(rng, state, number, now_ns)
         else:
             # Mostly the newest, but an old one may learn something, too.
             ids = list(state.orders)
@@ -80,16 +86,7 @@ def _entries(rng: random.Random, state: AccountState) -> Iterator[tuple[str, Ent
 def intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRecorded]:
     """Return a random intent with our id for its order."""
     identity = f"key:{number}"
-    is_limit = rng.random() < 0.5
-    request = OrderRequest(
-        symbol=rng.choice(SYMBOLS),
-        side=rng.choice(list(Side)),
-        type=OrderType.LIMIT if is_limit else OrderType.MARKET,
-        amount=Decimal(rng.choice(["1", "2.50", "0.001"])),
-        price=Decimal("101.10") if is_limit else None,
-        time_in_force=rng.choice([None, *TimeInForce]) if is_limit else None,
-        params={"note": "ü", "depth": {"n": [1, None, 0.5]}} if rng.random() < 0.2 else {},
-    )
+    request = _request(rng)
     order_id = intent_id("main", identity)
     wanted = OrderIntent(
         id=order_id,
@@ -103,6 +100,54 @@ def intent(rng: random.Random, number: int, now_ns: int) -> tuple[str, IntentRec
     )
     checks = (Check("order_value_max", "1", "2"),)
     return order_id, IntentRecorded(time_ns=now_ns, intent=wanted, checks=checks)
+
+
+def _request(rng: random.Random) -> OrderRequest:
+    kind = rng.choice(list(OrderType))
+    forces = [None, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK]
+    return OrderRequest(
+        symbol=rng.choice(SYMBOLS),
+        side=rng.choice(list(Side)),
+        type=kind,
+        amount=Decimal(rng.choice(["1", "2.50", "0.001"])),
+        price=Decimal("101.10") if kind.has_limit else None,
+        time_in_force=rng.choice(forces) if kind.has_limit else None,
+        params={"note": "ü", "depth": {"n": [1, None, 0.5]}} if rng.random() < 0.2 else {},
+        trigger_price=Decimal("99.50") if kind.is_conditional else None,
+        trailing_delta=rng.choice([None, 25]) if kind.is_conditional else None,
+    )
+
+
+def _of_strategy(
+    rng: random.Random, state: AccountState, number: int, now_ns: int
+) -> StrategyBegun | BarDecided:
+    """Return what a strategy is, or what one has decided."""
+    strategy_id = rng.choice(["a", "b"])
+    if strategy_id not in state.strategies:
+        return StrategyBegun(
+            time_ns=now_ns,
+            strategy_id=strategy_id,
+            name="Cross",
+            parameters={"fast": 3, "share": 2.0, "is_long": True},
+            symbol=rng.choice(SYMBOLS),
+            timeframe="1m",
+            cash=Decimal("10000.50"),
+            anchor_ms=60_000,
+            first_ms=120_000,
+        )
+    commands = (
+        Command(doing=Doing.CANCEL, target=number),
+        Command(doing=Doing.PLACE, number=number, request=_request(rng)),
+        Command(doing=Doing.AMEND, number=number + 1, target=number, refusal="no"),
+    )
+    return BarDecided(
+        time_ns=now_ns,
+        strategy_id=strategy_id,
+        bar_ms=60_000 * number,
+        state='{"seen": NaN}',
+        numbers=number + 1,
+        commands=commands[: rng.randrange(4)],
+    )
 
 
 def _event(

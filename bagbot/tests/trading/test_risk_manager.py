@@ -33,6 +33,54 @@ def request(
     )
 
 
+def stop(
+    kind: str,
+    side: str,
+    trigger: str | None,
+    price: str | None = None,
+    *,
+    amount: str = "0.1",
+    delta: int | None = None,
+) -> OrderRequest:
+    return OrderRequest(
+        symbol="BTC/USDT",
+        side=Side(side),
+        type=OrderType(kind),
+        amount=Decimal(amount),
+        price=None if price is None else Decimal(price),
+        trigger_price=None if trigger is None else Decimal(trigger),
+        trailing_delta=delta,
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "rule", "value"),
+    [
+        # What is checked is the worst price at which it may trade, not the market's now.
+        (stop("stop_loss", "buy", "110000"), "max_order_value", "11000"),
+        (stop("stop_loss_limit", "buy", "100000", "100001"), "max_order_value", "10000.1"),
+        (stop("take_profit", "sell", "100001"), "max_order_value", "10000.1"),
+        (stop("take_profit_limit", "sell", "90000", "100001"), "max_order_value", "10000.1"),
+        (stop("stop_loss", "sell", "40000", amount="0.20001"), "max_order_value", "10000.5"),
+        (stop("stop_loss", "buy", None, delta=1000, amount="0.19"), "max_order_value", "10450"),
+        (stop("stop_loss", "sell", None, delta=1000, amount="0.19"), None, None),
+        # The collar holds the limit against the trigger: there the market will be.
+        (stop("stop_loss_limit", "buy", "60000", "63000.01"), "price_collar", "63000.01"),
+        (stop("stop_loss_limit", "buy", "60000", "63000"), None, None),
+        (stop("stop_loss_limit", "sell", "40000", "37999.99"), "price_collar", "37999.99"),
+        (stop("stop_loss_limit", "sell", "40000", "38000"), None, None),
+        (stop("stop_loss_limit", "sell", None, "47499", delta=100), "price_collar", "47499"),
+        (stop("stop_loss", "sell", "40000.001"), "filter PRICE_FILTER", "40000.001"),
+    ],
+)
+def test_a_conditional_order_is_judged_where_it_would_trade(
+    order: OrderRequest, rule: str | None, value: str | None
+) -> None:
+    verdict = RiskManager(LIMITS).check(order, CALM)
+    told = (verdict.rule, verdict.value) if isinstance(verdict, Refused) else (None, None)
+    assert told == (rule, value)
+
+
 def test_an_order_within_all_limits_passes_and_says_why() -> None:
     verdict = RiskManager(LIMITS).check(request(), CALM)
     assert isinstance(verdict, Approved)

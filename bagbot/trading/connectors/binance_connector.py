@@ -22,13 +22,14 @@ from bagbot.domain.errors import (
     ExchangeError,
     ExchangeUnavailableError,
     InvalidOrderError,
+    NotSupportedError,
     OrderRejectedError,
     OutcomeUnknownError,
     RateLimitedError,
 )
 from bagbot.domain.instrument import Instrument
 from bagbot.domain.ohlcv import Ohlcv
-from bagbot.domain.order import OrderRequest, OrderType, TimeInForce
+from bagbot.domain.order import OrderRequest, TimeInForce
 from bagbot.trading.connectors import binance_messages as messages
 from bagbot.trading.connectors.bar_stream import BarStream
 from bagbot.trading.connectors.binance_errors import (
@@ -76,7 +77,17 @@ _DAY_MS: Final = 86_400_000
 _INSTRUMENTS_STALE_AFTER_S: Final = 3600.0
 _ORDERS_REMEMBERED: Final = 20_000
 _OWN_FIELDS: Final = frozenset(
-    {"symbol", "side", "type", "timeInForce", "quantity", "price", "newOrderRespType"}
+    {
+        "symbol",
+        "side",
+        "type",
+        "timeInForce",
+        "quantity",
+        "price",
+        "stopPrice",
+        "trailingDelta",
+        "newOrderRespType",
+    }
 )
 
 
@@ -216,8 +227,8 @@ class BinanceConnector(CcxtConnector):
         """Send one order, once, with exactly the amount and price asked for.
 
         `params` go out as they are; `timestamp` and `recvWindow` among them (see `stamp`) are the
-        ones that are signed. Raises InvalidOrderError, and sends nothing, when amount or price
-        are not on the exchange's steps.
+        ones that are signed. Raises InvalidOrderError, and sends nothing, when amount, price or
+        trigger are not on the exchange's steps, NotSupportedError for what futures lack here.
         """
         request = OrderRequest.from_payload(order_payload)
         self._require_credentials()
@@ -600,6 +611,11 @@ class BinanceConnector(CcxtConnector):
 
     def _order_fields(self, request: OrderRequest, instrument: Instrument) -> dict[str, Any]:
         """Return exactly what is sent: Binance's names, our texts."""
+        if request.type.is_conditional and self.futures:
+            raise NotSupportedError(
+                f"{self.venue}: {request.type.value} orders are not supported, only spot's are; "
+                f"nothing was sent"
+            )
         fields: dict[str, Any] = {
             "symbol": instrument.exchange_symbol,
             "side": request.side.value.upper(),
@@ -607,7 +623,11 @@ class BinanceConnector(CcxtConnector):
             "quantity": plain(request.amount),
             "newOrderRespType": "RESULT" if self.futures else "FULL",
         }
-        if request.type is OrderType.LIMIT and request.price is not None:
+        if request.trigger_price is not None:
+            fields["stopPrice"] = plain(request.trigger_price)
+        if request.trailing_delta is not None:
+            fields["trailingDelta"] = request.trailing_delta
+        if request.price is not None:
             fields["price"] = plain(request.price)
             fields["timeInForce"] = (request.time_in_force or TimeInForce.GTC).value
             if request.time_in_force is TimeInForce.PO:

@@ -33,7 +33,8 @@ _STATUS: Final = {
     "REJECTED": ExchangeOrderStatus.REJECTED,
 }
 _SIDE: Final = {"BUY": Side.BUY, "SELL": Side.SELL}
-_TYPE: Final = {"LIMIT": "limit", "LIMIT_MAKER": "limit", "MARKET": "market"}
+# Futures' own words for conditional orders are other ones; they stay as they are.
+_TYPE: Final = {"LIMIT_MAKER": "limit"}
 _ZERO: Final = Decimal(0)
 _DEFAULT_STEP: Final = Decimal("0.00000001")
 _MS: Final = 1_000_000
@@ -157,7 +158,19 @@ def order_from(row: Row, symbols: Symbols, *, client_order_id: str | None = None
         exchange_time_ns=int(time_ms) * _MS,
         reason=_stated(row.get("expiryReason")),
         info=row,
+        trigger_price=_trigger(row.get("stopPrice")),
+        trailing_delta=_delta(row.get("trailingDelta")),
+        has_triggered=row.get("isWorking"),
     )
+
+
+def _trigger(price: str | None) -> Decimal | None:
+    # An order without one is told with the stop price 0.
+    return None if price is None else Decimal(price) or None
+
+
+def _delta(value: object) -> int | None:
+    return None if value is None else int(str(value))
 
 
 def _average(row: Row, filled: Decimal) -> Decimal | None:
@@ -313,6 +326,8 @@ def _order_from_report(report: Row, event: Row, symbols: Symbols) -> ExchangeOrd
         exchange_time_ns=time_ns,
         reason=_stated(report.get("r")) or _stated(report.get("eR")),
         info=event,
+        trigger_price=_trigger(report.get("P")),
+        trailing_delta=_delta(report.get("d")),
     )
 
 

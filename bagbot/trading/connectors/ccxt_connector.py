@@ -213,6 +213,11 @@ class CcxtConnector(IExchangeConnector):
         Raises InvalidOrderError, and sends nothing, when CCXT would have to round them.
         """
         request = OrderRequest.from_payload(order_payload)
+        if request.type.is_conditional:
+            # CCXT has several words for it, and what they do differs from exchange to exchange.
+            raise NotSupportedError(
+                f"{self.venue}: {request.type.value} orders are not supported; nothing was sent"
+            )
         self._require_credentials()
         instrument = await self._instrument(request.symbol)
         require_steps(request, instrument)
@@ -562,6 +567,13 @@ def require_steps(request: OrderRequest, instrument: Instrument) -> None:
             f"price {plain(price)} of {request.symbol} is not a multiple of the tick "
             f"{plain(tick)}; the nearest that is not worse is {plain(nearest)}; nothing was sent"
         )
+    trigger = request.trigger_price
+    if trigger is not None and trigger % tick:
+        nearest = instrument.round_trigger(trigger)
+        raise InvalidOrderError(
+            f"trigger {plain(trigger)} of {request.symbol} is not a multiple of the tick "
+            f"{plain(tick)}; the nearest is {plain(nearest)}; nothing was sent"
+        )
 
 
 def require_as_asked(order: ExchangeOrder, request: OrderRequest, client_order_id: str) -> None:
@@ -572,6 +584,8 @@ def require_as_asked(order: ExchangeOrder, request: OrderRequest, client_order_i
         "side": (order.side, request.side),
         "amount": (order.amount, request.amount),
         "price": (order.price, request.price or order.price),
+        "trigger price": (order.trigger_price, request.trigger_price or order.trigger_price),
+        "trailing delta": (order.trailing_delta, request.trailing_delta or order.trailing_delta),
     }
     different = [
         f"{name} {answered} instead of {asked}"

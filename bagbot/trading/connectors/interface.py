@@ -66,6 +66,10 @@ class ExchangeOrder:
     exchange_time_ns: int = 0
     reason: str = ""
     info: Mapping[str, object] = field(default_factory=dict)
+    trigger_price: Decimal | None = None
+    trailing_delta: int | None = None
+    has_triggered: bool | None = None
+    """Whether it has become what it waited to be; None where the exchange does not say."""
 
     @classmethod
     def from_ccxt(cls, told: Mapping[str, object], request: OrderRequest) -> Self:
