@@ -1,10 +1,11 @@
 """Record what other backtesters trade, for bagbot/tests/trading/test_peers_agree.py.
 
-An SMA crossover (10/50, long only, one unit, market orders) on the bars of peer_bars.py, each peer
-under its own Python in the folder of environments (benchmarks/README.md says how they are made).
-Each writes its fills with a fee of nothing and of 0.1 %; the fills have to be the same, the final
-equity is recorded for both. What is committed are figures: the count of the fills, the hash of all
-of them, the first and last twenty, and the equities.
+An SMA crossover (10/50, long only, market orders) on the bars of peer_bars.py, each peer under its
+own Python in the folder of environments (benchmarks/README.md says how they are made): with an
+amount of 1, and with one at which a fee is no whole number of 1e-8 (backtesting.py trades whole
+units only). Each writes its fills with a fee of nothing and of 0.1 %; the fills have to be the
+same, the final equity is recorded for both. What is committed are figures: the count of the fills,
+the hash of all of them, the first and last ten, and the equities.
 
     python benchmarks/peer_trades.py --peers FOLDER
 """
@@ -25,10 +26,14 @@ from bagbot.tests.trading.peer_bars import COLUMNS, MARKETS, SEED, peer_bars, ti
 
 HERE = Path(__file__).parent
 FIGURES = HERE.parent / "bagbot" / "tests" / "trading" / "peer_trades"
-PEERS = ("backtesting", "backtrader", "vectorbt")
+AMOUNTS = {
+    "backtesting": ("1",),
+    "backtrader": ("1", "0.0123"),
+    "vectorbt": ("1", "0.0123"),
+}
 FEES = ("0", "0.001")
 CASH = "1000000"
-SHOWN = 20
+SHOWN = 10
 
 
 def main() -> None:
@@ -38,15 +43,18 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bagbot-peers-") as folder:
         files = {market: saved(market, Path(folder)) for market in MARKETS}
-        for peer in PEERS:
-            figures = {market: recorded(peers, peer, *files[market]) for market in MARKETS}
-            report = {market: figure for market, (figure, _) in figures.items()}
-            one = next(about for _, about in figures.values())
-            about = {key: one[key] for key in ("peer", "version", "fills_at")}
-            about |= {"fast": 10, "slow": 50, "amount": "1", "cash": CASH, "seed": SEED}
+        for peer, amounts in AMOUNTS.items():
+            markets, about = {}, {}
+            for market, (bars, path) in files.items():
+                runs = {}
+                for amount in amounts:
+                    runs[amount], about = recorded(peers, peer, path, amount)
+                markets[market] = {"data_hash": bars.data_hash, "amounts": runs}
+            written_down = {key: about[key] for key in ("peer", "version", "fills_at")}
+            written_down |= {"fast": 10, "slow": 50, "cash": CASH, "seed": SEED}
             path = FIGURES / f"{peer}.json"
-            path.write_text(json.dumps(about | {"markets": report}, indent=1) + "\n")
-            print(path.name, {market: figure["count"] for market, figure in report.items()})
+            path.write_text(json.dumps(written_down | {"markets": markets}, indent=1) + "\n")
+            print(path.name)
 
 
 def saved(market: str, folder: Path) -> tuple[Bars, Path]:
@@ -64,27 +72,29 @@ def saved(market: str, folder: Path) -> tuple[Bars, Path]:
 
 
 def recorded(
-    peers: Path, peer: str, bars: Bars, path: Path
+    peers: Path, peer: str, path: Path, amount: str
 ) -> tuple[dict[str, object], dict[str, str]]:
-    by_fee = [ran(peers, peer, path, fee) for fee in FEES]
-    lines = by_fee[0][0]
+    """Return the figures of one peer on one market, and what it says of the run."""
+    by_fee = [ran(peers, peer, path, amount, fee) for fee in FEES]
+    lines, about = by_fee[0]
     assert all(other == lines for other, _ in by_fee), f"{peer}: the fee changes the fills"
-    figure: dict[str, object] = {
-        "data_hash": bars.data_hash,
+    figures: dict[str, object] = {
         "count": len(lines),
         "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         "first": lines[:SHOWN],
         "last": lines[-SHOWN:],
         "equity": {fee: about["equity"] for fee, (_, about) in zip(FEES, by_fee, strict=True)},
     }
-    return figure, by_fee[0][1]
+    return figures, about
 
 
-def ran(peers: Path, peer: str, path: Path, fee: str) -> tuple[list[str], dict[str, str]]:
+def ran(
+    peers: Path, peer: str, path: Path, amount: str, fee: str
+) -> tuple[list[str], dict[str, str]]:
     """Return a peer's fills, and what it says of the run, its numbers as they were written."""
     script = HERE / "peers" / f"with_{peer}.py"
     command = [peers / peer / "bin" / "python", script, "sma", path, "--fills", "--fee", fee]
-    command += ["--cash", CASH]
+    command += ["--cash", CASH, "--amount", amount]
     output = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ).stdout

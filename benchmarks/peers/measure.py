@@ -36,7 +36,7 @@ Fill = tuple[int, str, float, float]
 
 @dataclass(frozen=True)
 class Task:
-    """One work on some bars; `amount` is what each order trades."""
+    """One work on some bars; `amount` is what an order of `sma` trades, elsewhere it is 1."""
 
     work: str
     mode: str
@@ -49,7 +49,7 @@ class Task:
     fee: float
     cash: float
     seconds: float
-    amount: int = 1
+    amount: float
 
     def __len__(self) -> int:
         return len(self.close)
@@ -80,6 +80,7 @@ def main(peer: str, version: str, fills_at: str, works: dict[str, Work]) -> None
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--fee", type=float, default=0.001)
     parser.add_argument("--cash", type=float, default=1_000_000.0)
+    parser.add_argument("--amount", type=float, default=1.0)
     parser.add_argument("--mode", default="")
     parser.add_argument("--seconds", type=float, default=30.0, help="sweep: stop after that")
     parser.add_argument("--fills", action="store_true", help="print every fill as a line of JSON")
@@ -93,6 +94,7 @@ def main(peer: str, version: str, fills_at: str, works: dict[str, Work]) -> None
         mode=arguments.mode,
         fee=arguments.fee,
         cash=arguments.cash,
+        amount=arguments.amount,
         seconds=arguments.seconds,
         **columns,
     )

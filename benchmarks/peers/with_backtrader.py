@@ -22,7 +22,8 @@ from measure import (
 class Noted(backtrader.Strategy):
     """Writes down what was filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
         self.filled: list[Fill] = []
         self.round_trips = 0
 
@@ -37,8 +38,8 @@ class Noted(backtrader.Strategy):
 
 
 class Crossover(Noted):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, amount: float) -> None:
+        super().__init__(amount)
         fast = backtrader.indicators.SMA(self.data.close, period=FAST)
         slow = backtrader.indicators.SMA(self.data.close, period=SLOW)
         self.crossed = backtrader.indicators.CrossOver(fast, slow)
@@ -46,7 +47,7 @@ class Crossover(Noted):
     def next(self) -> None:
         if self.crossed[0] > 0:
             if not self.position:
-                self.buy(size=1)
+                self.buy(size=self.amount)
         elif self.crossed[0] < 0 and self.position:
             self.close()
 
@@ -64,8 +65,8 @@ class Bracket(Crossover):
 
 
 class Grid(Noted):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, amount: float) -> None:
+        super().__init__(amount)
         self.bar = 0
         self.resting: list[backtrader.Order] = []
 
@@ -99,7 +100,7 @@ def once(strategy: type[Noted]) -> Callable[[Task], Callable[[], Done]]:
         def run() -> Done:
             cerebro = backtrader.Cerebro(stdstats=False)
             cerebro.adddata(backtrader.feeds.PandasData(dataname=frame))
-            cerebro.addstrategy(strategy)
+            cerebro.addstrategy(strategy, task.amount)
             cerebro.broker.setcash(task.cash)
             cerebro.broker.setcommission(commission=task.fee)
             ran = cerebro.run()[0]

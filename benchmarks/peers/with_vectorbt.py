@@ -29,7 +29,7 @@ def series(task: Task, values: numpy.ndarray) -> pandas.Series:
 
 def settings(task: Task) -> dict[str, object]:
     vectorbt.settings["engine"] = task.mode or "numba"
-    return {"size": 1.0, "fees": task.fee, "init_cash": task.cash, "freq": "1min"}
+    return {"size": task.amount, "fees": task.fee, "init_cash": task.cash, "freq": "1min"}
 
 
 def sma(task: Task) -> Callable[[], Done]:
