@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(f"machine: {os.cpu_count()} cores; Python {sys.version.split()[0]}; seed {SEED}")
+    if arguments.peers is None:
+        print("no --peers: bagbot alone")
     rounds = 1 if arguments.quick else arguments.rounds
     bars_max = 5_000 if arguments.quick else BARS
     with tempfile.TemporaryDirectory(prefix="bagbot-bench-") as folder:
