@@ -34,6 +34,7 @@ WORKS = ("sma", "bracket", "grid", "sweep", "start")
 SEED = 20_261_123
 BARS = 500_000
 SWEEP_BARS = 100_000
+SWEEP_S = 10.0
 TIMEOUT_S = 300.0
 OURS = "bagbot"
 
@@ -67,6 +68,7 @@ RUNNERS = (
     Runner("backtrader", "backtrader", ("sma", "bracket", "grid"), "", "backtrader", 50_000),
 )
 SWEEPERS = (
+    Runner("bagbot", OURS, ("sweep",), "compiled"),
     Runner("raptorbt, 2 threads", "raptorbt", ("sweep",), "", "raptorbt"),
     Runner("vectorbt (numba)", "vectorbt", ("sweep",), "numba", "vectorbt"),
     Runner("vectorbt (rust)", "vectorbt", ("sweep",), "rust", "vectorbt"),
@@ -95,7 +97,7 @@ def main() -> None:
             if work == "start":
                 measure_start(bars, 2 * rounds + 1)
             elif work == "sweep":
-                measure_sweep(arguments.peers, bars, min(bars_max, SWEEP_BARS))
+                measure_sweep(arguments.peers, bars, min(bars_max, SWEEP_BARS), rounds)
             else:
                 measure_work(work, arguments.peers, bars, bars_max, rounds)
 
@@ -196,19 +198,35 @@ def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
             print(f"\nOver {bars:,} bars the trades differ: {sorted(trades)}")
 
 
-def measure_sweep(peers: Path | None, bars: Path, count: int) -> None:
+def measure_sweep(peers: Path | None, bars: Path, count: int, rounds: int) -> None:
+    """Measure combinations as they go: a slow sweeper is stopped, so these are rates."""
+    options = ["--first", str(count), "--seconds", str(SWEEP_S)]
+    reports: dict[Runner, list[Report]] = {runner: [] for runner in SWEEPERS}
+    for _ in range(rounds):
+        for runner in SWEEPERS:
+            report = ran(runner, "sweep", peers, bars, options)
+            if report is not None:
+                reports[runner].append(report)
+    rates = {
+        runner: statistics.median(
+            report["combinations"] * report["bars"] / report["wall_s"] / 1e6 for report in found
+        )
+        for runner, found in reports.items()
+        if found
+    }
+    ours = next((rate for runner, rate in rates.items() if runner.script == OURS), None)
     print("\n## sweep\n")
-    print("| | version | combinations | bars | million combination-bars/s | memory MB | trades |")
+    print(
+        "| | version | combinations | million combination-bars/s | ours is | memory MB | trades |"
+    )
     print("|---|---|---|---|---|---|---|")
-    for runner in SWEEPERS:
-        report = ran(runner, "sweep", peers, bars, ["--first", str(count)])
-        if report is None:
-            continue
-        rate = report["combinations"] * report["bars"] / report["wall_s"]
+    for runner, rate in sorted(rates.items(), key=lambda each: -each[1]):
+        report = reports[runner][0]
+        ratio = f"{ours / rate:,.3g} x" if ours else ""
+        memory = max(each["memory_mb"] for each in reports[runner])
         print(
-            f"| {runner.label} | {report['version']} | {report['combinations']:,} "
-            f"| {report['bars']:,} | {rate / 1e6:,.2f} | {report['memory_mb']:,.0f} "
-            f"| {report['trades']:,} |"
+            f"| {runner.label} | {report['version']} | {report['combinations']:,} | {rate:,.2f} "
+            f"| {ratio} | {memory:,.0f} | {report['trades']:,} |"
         )
 
 

@@ -12,7 +12,20 @@ import numpy
 import talib
 from bagbot.trading.backtester import Backtester, Costs
 from bagbot.trading.strategy import Strategy
-from measure import FAST, GRID_BARS, GRID_STEPS, GRID_STOCK, SLOW, STOP, TARGET, Done, Task, main
+from measure import (
+    FAST,
+    GRID_BARS,
+    GRID_STEPS,
+    GRID_STOCK,
+    SLOW,
+    STOP,
+    SWEEP_FAST,
+    SWEEP_SLOW,
+    TARGET,
+    Done,
+    Task,
+    main,
+)
 
 import bagbot
 from bagbot.domain.bars import Bars
@@ -74,16 +87,14 @@ def once(strategy: type[Strategy]) -> Callable[[Task], Callable[[], Done]]:
     def prepared(task: Task) -> Callable[[], Done]:
         bars = bars_of(task)
         mode, _, fill_at = task.mode.partition(" ")
-        fee = Decimal(str(task.fee))
 
         def run() -> Done:
             result = Backtester(
                 strategy,
                 bars,
-                cash=Decimal(str(task.cash)),
-                costs=Costs(maker_fee=fee, taker_fee=fee, fee_in="quote"),
                 fill_at=fill_at or "open",
                 mode=mode or "auto",
+                **settings(task),
             ).run()
             result.metrics  # noqa: B018 - the peers' runs make their statistics, too
             assert mode in ("", result.mode), result.mode
@@ -94,6 +105,28 @@ def once(strategy: type[Strategy]) -> Callable[[Task], Callable[[], Done]]:
         return run
 
     return prepared
+
+
+def sweep(task: Task) -> Callable[[], Done]:
+    # Imported here, so that a single backtest does not pay for it (see `start`).
+    from bagbot.trading.sweep import Sweep
+
+    bars = bars_of(task)
+
+    def run() -> Done:
+        grid = {"fast": SWEEP_FAST, "slow": SWEEP_SLOW}
+        result = Sweep(Crossover, bars, grid, mode=task.mode, **settings(task)).run()
+        equity = result.table["equity_units"].mean() / 1e8
+        count = len(result.table)
+        return Done(equity, result.table["trades"].sum(), more={"combinations": count})
+
+    return run
+
+
+def settings(task: Task) -> dict[str, object]:
+    fee = Decimal(str(task.fee))
+    costs = Costs(maker_fee=fee, taker_fee=fee, fee_in="quote")
+    return {"cash": Decimal(str(task.cash)), "costs": costs}
 
 
 def bars_of(task: Task) -> Bars:
@@ -118,5 +151,5 @@ if __name__ == "__main__":
         "bagbot",
         bagbot.__version__,
         "same close" if is_at_close else "next open",
-        {"sma": once(Crossover), "bracket": once(Bracket), "grid": once(Grid)},
+        {"sma": once(Crossover), "bracket": once(Bracket), "grid": once(Grid), "sweep": sweep},
     )
