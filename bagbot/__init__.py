@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from bagbot.simulator.server import SimulatorServer, SimulatorSettings
     from bagbot.storage.sqlite_journal import SqliteJournal
     from bagbot.system_clock import SystemClock
+    from bagbot.trading.backtester import Backtester
     from bagbot.trading.connectors import BinanceConnector, CcxtConnector, IExchangeConnector
     from bagbot.trading.order_executor import OrderExecutor
     from bagbot.trading.risk_manager import RiskLimits, RiskManager
+    from bagbot.trading.strategy import Strategy
 
 __version__ = "0.1.0"
 __all__ = [
+    "Backtester",
     "BinanceConnector",
     "CcxtConnector",
     "IExchangeConnector",
@@ -31,10 +34,12 @@ __all__ = [
     "SimulatorServer",
     "SimulatorSettings",
     "SqliteJournal",
+    "Strategy",
     "SystemClock",
 ]
 
 _MODULES: Final = {
+    "Backtester": "bagbot.trading.backtester",
     "BinanceConnector": "bagbot.trading.connectors",
     "CcxtConnector": "bagbot.trading.connectors",
     "IExchangeConnector": "bagbot.trading.connectors",
@@ -48,6 +53,7 @@ _MODULES: Final = {
     "SimulatorServer": "bagbot.simulator.server",
     "SimulatorSettings": "bagbot.simulator.server",
     "SqliteJournal": "bagbot.storage.sqlite_journal",
+    "Strategy": "bagbot.trading.strategy",
     "SystemClock": "bagbot.system_clock",
 }
 

@@ -8,6 +8,7 @@ BagbotError
 ├── IllegalTransitionError        a bug, here or there: halt that order, shout
 ├── NotSupportedError             this connector cannot do that; `capabilities` says so beforehand
 ├── InvalidOrderError             the order makes no sense as written; nothing was sent
+├── StrategyError                 a strategy cannot run as written: fix it where the message says
 └── ExchangeError
     ├── OrderRejectedError        the exchange said no; final
     ├── OrderNotFoundError        the exchange does not know (yet) what was asked for
@@ -47,6 +48,10 @@ class NotSupportedError(BagbotError):
 
 class InvalidOrderError(BagbotError):
     """The order makes no sense as written; nothing was sent."""
+
+
+class StrategyError(BagbotError):
+    """A strategy cannot run as it is written; the message says what, and where."""
 
 
 class ExchangeError(BagbotError):

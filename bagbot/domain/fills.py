@@ -2,15 +2,20 @@
 
 docs/FILL_RULES.md is the contract; the names F1 to F22 below are its rules, and a test runs every
 example of that page through this module. Prices are in ticks, quantities in lots, money in 1e-8
-of its asset. Everything is plain integers, tuples and lists, so that the same source can be
-compiled (which is why arguments are positional, and orders are rebuilt by `_changed`), and nothing
-is read from anywhere: the same arguments give the same result.
+of its asset. Nothing is read from anywhere: the same arguments give the same result.
 
 The parts, from the bottom: what a fill costs (`bought_at`, `value`, `fee` ...); what one order
-does at one price (`at_price`) and inside a range (`in_range`); what all orders of one account do
-at an open (`open_bar`) and in the rest of the bar (`play_range`).
+does at one price (`at_price`) and inside a range (`in_range`); which order of many is next
+(`next_to_act`) and what that makes of it (`trigger`, `wake`, `move_along`); what all orders of
+one account do at an open (`open_bar`) and in the rest of the bar (`play_range`).
+
+All but the last two are compiled as they stand, for the backtest's kernel, which has money to look
+after between one order and the next. There an order is a row of a table with these field names.
+That is why arguments are positional, and why nothing here makes a container.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 LIMIT = 1
@@ -71,7 +76,8 @@ class Scale(NamedTuple):
     lot_units: int
 
 
-class WorkingOrder(NamedTuple):
+@dataclass(slots=True)
+class WorkingOrder:
     """One order of one account. `limit` and `trigger` are 0 where the kind has none."""
 
     number: int
@@ -136,7 +142,7 @@ class Played(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """What one fill does to an account, fee included; the fee is in the asset received."""
+    """What one fill does to an account, fee included."""
 
     base_units: int
     quote_units: int
@@ -168,6 +174,11 @@ def value(price: int, lots: int, scale: Scale) -> int:
     return price * lots * scale.numerator // scale.denominator
 
 
+def value_ceiling(price: int, lots: int, scale: Scale) -> int:
+    """Return what `lots` cost at `price`, rounded up: what an order locks (F18)."""
+    return -(-price * lots * scale.numerator // scale.denominator)
+
+
 def lots_for(quote_units: int, price: int, scale: Scale) -> int:
     """Return the most lots whose value at `price` is within `quote_units` (F1)."""
     return quote_units * scale.denominator // (price * scale.numerator)
@@ -182,11 +193,23 @@ def fee(received: int, rate_ppm: int) -> int:
     return whole * rate_ppm + -(-rest * rate_ppm // _MILLION)
 
 
+def share(whole: int, ppm: int) -> int:
+    """Return so many millionths of `whole`, rounded down; split as in `fee`."""
+    return whole // _MILLION * ppm + whole % _MILLION * ppm // _MILLION
+
+
 def settle_buy(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
     """Return what a bought fill moves: the fee is taken from the base asset received (F16)."""
     quantity = lots * scale.lot_units
     charged = fee(quantity, rate_ppm)
     return Settlement(quantity - charged, -value(price, lots, scale), charged)
+
+
+def settle_buy_fee_in_quote(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
+    """Return what a bought fill moves where the fee is paid in quote, on top of the cost (F16)."""
+    cost = value(price, lots, scale)
+    charged = fee(cost, rate_ppm)
+    return Settlement(lots * scale.lot_units, -cost - charged, charged)
 
 
 def settle_sell(price: int, lots: int, rate_ppm: int, scale: Scale) -> Settlement:
@@ -211,8 +234,7 @@ def volume_budget(closed_volume_lots: int, costs: Costs) -> int:
     """Return how much an account may trade in a bar, by the volume of the bar before (F17)."""
     if costs.volume_share_ppm == UNLIMITED:
         return UNLIMITED
-    whole, rest = closed_volume_lots // _MILLION, closed_volume_lots % _MILLION
-    return whole * costs.volume_share_ppm + rest * costs.volume_share_ppm // _MILLION
+    return share(closed_volume_lots, costs.volume_share_ppm)
 
 
 # One order.
@@ -316,6 +338,90 @@ def _is_met(order: WorkingOrder, trigger: int, price: int) -> bool:
     return price >= trigger if is_stop == order.is_buy else price <= trigger
 
 
+# Many orders.
+
+
+def next_to_act(
+    orders: Sequence[WorkingOrder],
+    rows: Sequence[int],
+    count: int,
+    bar: Bar,
+    costs: Costs,
+    budget_lots: int,
+) -> tuple[int, Outcome]:
+    """Return which order is next and what it does, or -1: stops first, then the nearest (F10).
+
+    Looked at are the first `count` of `rows`, and the place among these is returned.
+    """
+    chosen, chosen_outcome = -1, NOTHING
+    chosen_rank = (0, 0, 0)
+    for place in range(count):
+        order = orders[rows[place]]
+        if order.parent:
+            continue
+        outcome = NOTHING
+        if order.untested:
+            outcome = at_price(order, order.untested, costs)
+        if outcome.doing == 0:
+            outcome = in_range(order, bar, costs)
+        is_able = outcome.doing == TRIGGERS or (
+            outcome.price > 0 and lots_now(order, budget_lots) > 0
+        )
+        if not is_able:
+            continue
+        is_stop = order.kind in (STOP, STOP_LIMIT)
+        rank = (0 if is_stop else 1, abs(outcome.at - bar.open), order.number)
+        if chosen < 0 or rank < chosen_rank:
+            chosen, chosen_outcome, chosen_rank = place, outcome, rank
+    return chosen, chosen_outcome
+
+
+def lots_now(order: WorkingOrder, budget_lots: int) -> int:
+    """Return how much of the order may trade within what is left of the volume (F14, F17)."""
+    if budget_lots == UNLIMITED or order.lots <= budget_lots:
+        return order.lots
+    return 0 if order.time_in_force == FILL_OR_KILL else budget_lots
+
+
+def doubts_after(order: WorkingOrder) -> int:
+    """Return how sure the moment is at which `order` triggers or fills inside the bar (F13)."""
+    return 2 if order.since > 0 or order.trailing_ppm > 0 else 1
+
+
+def trigger(order: WorkingOrder, price: int) -> None:
+    """Make of a stop or take-profit the plain order that woke at `price` (F7)."""
+    order.doubts = doubts_after(order)
+    order.kind = MARKET if order.kind in (STOP, TAKE_PROFIT) else LIMIT
+    order.since = price
+    order.untested = 0
+    order.trailing_ppm = 0
+
+
+def wake(order: WorkingOrder, price: int, doubts: int) -> None:
+    """Wake an order at the price at which its parent has filled (F12)."""
+    order.parent = 0
+    order.since = order.untested = order.best = price
+    order.doubts = doubts
+
+
+def cannot_rest(order: WorkingOrder) -> bool:
+    """Return whether what is left of the order expires when it has had its moment (F14)."""
+    if order.parent:
+        return False
+    is_immediate = order.kind == LIMIT and order.time_in_force != GOOD_TILL_CANCELLED
+    return order.kind == MARKET or is_immediate
+
+
+def move_along(order: WorkingOrder, bar: Bar) -> None:
+    """Bring the order into the next stretch: awake, its trailing price moved along (F9)."""
+    if order.parent:
+        return
+    if order.trailing_ppm:
+        low, high = certain_range(order, bar)
+        order.best = min(order.best, low) if order.is_buy else max(order.best, high)
+    order.since = order.doubts = order.untested = 0
+
+
 # All orders of one account.
 
 
@@ -323,10 +429,7 @@ def open_bar(
     orders: list[WorkingOrder], open_price: int, costs: Costs, budget_lots: int = UNLIMITED
 ) -> Played:
     """Return what the orders do at the open: both those that rest and one that just came (F2)."""
-    waking = [
-        _changed(order, order.kind, order.lots, order.parent, order.since, order.doubts, open_price)
-        for order in orders
-    ]
+    waking = [replace(order, untested=open_price) for order in orders]
     bar = Bar(open_price, open_price, open_price, open_price)
     return _play(waking, bar, costs, budget_lots)
 
@@ -335,102 +438,53 @@ def play_range(
     orders: list[WorkingOrder], bar: Bar, costs: Costs, budget_lots: int = UNLIMITED
 ) -> Played:
     """Return what the orders do between the open and the close of the bar (F10 to F13)."""
-    return _play(list(orders), bar, costs, budget_lots)
+    return _play([replace(order) for order in orders], bar, costs, budget_lots)
 
 
 def _play(live: list[WorkingOrder], bar: Bar, costs: Costs, budget_lots: int) -> Played:
     events: list[Event] = []
     while True:
-        index, outcome = _first(live, bar, costs, budget_lots)
-        if index < 0:
+        place, outcome = next_to_act(live, range(len(live)), len(live), bar, costs, budget_lots)
+        if place < 0:
             break
-        budget_lots = _carry_out(live, index, outcome, budget_lots, events)
-    for order in [each for each in live if _cannot_rest(each)]:
+        budget_lots = _carry_out(live, live[place], outcome, budget_lots, events)
+    for order in [each for each in live if cannot_rest(each)]:
         events.append(Event(EXPIRED, order.number, 0, order.lots, 0))
         _end(live, order, events)
-    return Played(events, [_at_close(order, bar) for order in live], budget_lots)
-
-
-def _first(
-    live: list[WorkingOrder], bar: Bar, costs: Costs, budget_lots: int
-) -> tuple[int, Outcome]:
-    """Return which order is next and what it does, or -1: stops first, then the nearest (F10)."""
-    chosen, chosen_outcome = -1, NOTHING
-    chosen_rank = (0, 0, 0)
-    for index, order in enumerate(live):
-        if order.parent:
-            continue
-        outcome = NOTHING
-        if order.untested:
-            outcome = at_price(order, order.untested, costs)
-        if outcome == NOTHING:
-            outcome = in_range(order, bar, costs)
-        is_able = outcome.doing == TRIGGERS or (
-            outcome.price > 0 and _lots_now(order, budget_lots) > 0
-        )
-        if not is_able:
-            continue
-        is_stop = order.kind in (STOP, STOP_LIMIT)
-        rank = (0 if is_stop else 1, abs(outcome.at - bar.open), order.number)
-        if chosen < 0 or rank < chosen_rank:
-            chosen, chosen_outcome, chosen_rank = index, outcome, rank
-    return chosen, chosen_outcome
+    for order in live:
+        move_along(order, bar)
+    return Played(events, live, budget_lots)
 
 
 def _carry_out(
     live: list[WorkingOrder],
-    index: int,
+    order: WorkingOrder,
     outcome: Outcome,
     budget_lots: int,
     events: list[Event],
 ) -> int:
     """Let one order do what it does, and return the volume that is left."""
-    order = live[index]
-    lots = _lots_now(order, budget_lots) if outcome.price else 0
+    doubts = doubts_after(order)
+    lots = lots_now(order, budget_lots) if outcome.price else 0
     if outcome.doing == TRIGGERS:
         events.append(Event(TRIGGERED, order.number, outcome.at, 0, 0))
+        trigger(order, outcome.at)
     if lots:
         role = MAKES if outcome.doing == MAKES else TAKES
         events.append(Event(FILLED, order.number, outcome.price, lots, role))
-    left = order.lots - lots
-    changed = _changed(
-        order, order.kind, left, order.parent, order.since, order.doubts, order.untested
-    )
-    if outcome.doing == TRIGGERS:
-        # What a trigger leaves behind is a plain order that woke at this price.
-        kind = MARKET if order.kind in (STOP, TAKE_PROFIT) else LIMIT
-        changed = _changed(order, kind, left, 0, outcome.at, _doubts_after(order), 0)
-    live[index] = changed
+        order.lots -= lots
     if order.pair:
         for other in [
             each for each in live if each.pair == order.pair and each.number != order.number
         ]:
             events.append(Event(CANCELLED, other.number, 0, other.lots, 0))
             _end(live, other, events)
-    if changed.lots == 0:
-        live.remove(changed)
-        _wake_children(live, order, outcome.at)
+    if order.lots == 0:
+        live.remove(order)
+        for child in live:
+            if child.parent == order.number:
+                wake(child, outcome.at, doubts)
     return budget_lots if budget_lots == UNLIMITED else budget_lots - lots
-
-
-def _lots_now(order: WorkingOrder, budget_lots: int) -> int:
-    if budget_lots == UNLIMITED or order.lots <= budget_lots:
-        return order.lots
-    return 0 if order.time_in_force == FILL_OR_KILL else budget_lots
-
-
-def _wake_children(live: list[WorkingOrder], parent: WorkingOrder, price: int) -> None:
-    """Wake what waited for `parent`, at the price at which it filled (F12)."""
-    doubts = _doubts_after(parent)
-    for index, order in enumerate(live):
-        if order.parent == parent.number:
-            woken = _changed(order, order.kind, order.lots, 0, price, doubts, price)
-            live[index] = _with_best(woken, price)
-
-
-def _doubts_after(order: WorkingOrder) -> int:
-    """Return how sure the moment is at which `order` triggers or fills inside the bar (F13)."""
-    return 2 if order.since > 0 or order.trailing_ppm > 0 else 1
 
 
 def _end(live: list[WorkingOrder], order: WorkingOrder, events: list[Event]) -> None:
@@ -439,69 +493,3 @@ def _end(live: list[WorkingOrder], order: WorkingOrder, events: list[Event]) -> 
     for child in [each for each in live if each.parent == order.number]:
         events.append(Event(CANCELLED, child.number, 0, child.lots, 0))
         _end(live, child, events)
-
-
-def _cannot_rest(order: WorkingOrder) -> bool:
-    if order.parent:
-        return False
-    is_immediate = order.kind == LIMIT and order.time_in_force != GOOD_TILL_CANCELLED
-    return order.kind == MARKET or is_immediate
-
-
-def _at_close(order: WorkingOrder, bar: Bar) -> WorkingOrder:
-    """Return the order as it enters the next stretch: awake, its trailing price moved along."""
-    if order.parent:
-        return order
-    best = order.best
-    if order.trailing_ppm:
-        low, high = certain_range(order, bar)
-        best = min(best, low) if order.is_buy else max(best, high)
-    return _with_best(_changed(order, order.kind, order.lots, 0, 0, 0, 0), best)
-
-
-def _changed(
-    order: WorkingOrder,
-    kind: int,
-    lots: int,
-    parent: int,
-    since: int,
-    doubts: int,
-    untested: int,
-) -> WorkingOrder:
-    """Return the order with another state; `_replace` cannot be compiled."""
-    trails = kind in (STOP, STOP_LIMIT)
-    return WorkingOrder(
-        order.number,
-        kind,
-        order.is_buy,
-        lots,
-        order.limit,
-        order.trigger,
-        order.time_in_force,
-        order.trailing_ppm if trails else 0,
-        order.best,
-        order.pair,
-        parent,
-        since,
-        doubts,
-        untested,
-    )
-
-
-def _with_best(order: WorkingOrder, best: int) -> WorkingOrder:
-    return WorkingOrder(
-        order.number,
-        order.kind,
-        order.is_buy,
-        order.lots,
-        order.limit,
-        order.trigger,
-        order.time_in_force,
-        order.trailing_ppm,
-        best,
-        order.pair,
-        order.parent,
-        order.since,
-        order.doubts,
-        order.untested,
-    )

@@ -110,7 +110,7 @@ class BarMatcher:
         if command.type is OrderType.LIMIT_MAKER:
             if not fills.would_take(order, self._open_ticks):
                 return Plan([], command.quantity)
-            order, budget_lots = order._replace(kind=fills.LIMIT), fills.UNLIMITED
+            order.kind, budget_lots = fills.LIMIT, fills.UNLIMITED
         played = fills.open_bar([order], self._open_ticks, self._costs, budget_lots)
         taken = [event for event in played.events if event.kind == fills.FILLED and event.lots]
         matches = [

@@ -1,0 +1,255 @@
+"""A strategy as machine code: its translation, written to the cache, compiled once and bound.
+
+The whole loop over the bars is one function of plain numba, in a file of its own under the cache
+folder, named for a hash over everything that it is made from. So a strategy that was compiled once
+starts at once, and an edited one is another file.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final, cast
+
+import numpy
+from numpy.typing import NDArray
+
+from bagbot.domain.fills import GOOD_TILL_CANCELLED, LIMIT, STOP
+from bagbot.trading import checked_arithmetic, compiled
+from bagbot.trading.kernel_tables import Desk
+from bagbot.trading.strategy import Array, Strategy
+from bagbot.trading.strategy_expressions import BOOL, FLOAT, INT, CannotCompileError, Kind
+from bagbot.trading.strategy_translator import Translation, translated
+
+_DTYPES: Final[Mapping[int, type[numpy.generic]]] = {
+    BOOL: numpy.bool_,
+    INT: numpy.int64,
+    FLOAT: numpy.float64,
+}
+_LOADING: Final = threading.Lock()
+
+_HEAD: Final = '''"""{name}, translated from {path}.
+
+Made by bagbot; what is changed here is lost.
+"""
+
+import math
+
+import numpy
+from numba import njit
+
+import {kernel} as kernel
+from bagbot.trading import checked_arithmetic
+
+# Nothing here makes or drops an array; counting references to them would cost more than the rest.
+own = njit(cache=True, nogil=True, _nrt=False)
+inlined = njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+
+'''
+
+_ORDERS: Final = """
+@own
+def accepted(number):
+    if number < 0:
+        raise ValueError("an order that cannot be")
+    return number
+
+
+@own
+def bracket(
+    desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
+    parent, stop_loss, take_profit,
+):
+    number = accepted(
+        kernel.place(
+            desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
+            is_reduce_only, pair, parent,
+        )
+    )
+    none, stop = math.nan, 0
+    if not math.isnan(stop_loss):
+        stop = accepted(
+            kernel.place(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
+        )
+    if not math.isnan(take_profit):
+        accepted(
+            kernel.place(
+                desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number
+            )
+        )
+    return number
+
+"""
+
+_LOOP: Final = """
+@own
+def run(desk, first, start, stop, record, {arrays}):
+    state = record[0]
+    for index in range(start, stop):
+        kernel.close_bar(desk, index)
+        if index >= first:
+            {on_bar}({context})
+            if desk.account.command_count:
+                kernel.act(desk)
+        if kernel.is_full(desk):
+            return index + 1
+    if stop == len(desk.close):
+        kernel.finish(desk)
+    return stop
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A strategy's own memory, as one run of its program reads and writes it."""
+
+    record: NDArray[numpy.void]
+    arrays: tuple[Array, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled strategy class: for objects whose attributes have the kinds it was made for."""
+
+    path: Path
+    _translation: Translation
+    _run: Callable[..., int]
+
+    def bind(self, strategy: Strategy, series: Mapping[str, Array]) -> Bound:
+        """Return the memory of a strategy that has prepared these series.
+
+        Raises CannotCompileError when an attribute is not of the kind that was compiled.
+        """
+        translation = self._translation
+        record = numpy.zeros(1, _record_type(translation))
+        record["one"] = 1.0
+        for name, kind in translation.scalars.items():
+            value = getattr(strategy, name)
+            if not _holds(kind, value):
+                raise CannotCompileError(
+                    f"self.{name} is {value!r} here, and was compiled as another kind"
+                )
+            if value is not None:
+                record[f"s_{name}"] = value
+            elif kind.may_be_none:
+                record[f"n_{name}"] = True
+        tables = [
+            cast(Array, numpy.array(getattr(strategy, name), _DTYPES[kind.rank]))
+            for name, kind in translation.tables.items()
+        ]
+        return Bound(record, (*(series[name] for name in translation.series), *tables))
+
+    def compile(self, bound: Bound, desk: Desk) -> None:
+        """Compile, or take from the cache, what plays this desk; nothing is played.
+
+        Raises CannotCompileError when the compiler refuses what was written for it.
+        """
+        from numba.core.errors import NumbaError
+
+        try:
+            self._run(desk, 0, 0, 0, bound.record, *bound.arrays)
+        except NumbaError as error:
+            raise CannotCompileError(f"{self.path}: {error}") from error
+
+    def run(self, bound: Bound, desk: Desk, first: int, start: int, stop: int) -> int:
+        """Play bars `start` to `stop` with decisions from `first` on; return where it stopped.
+
+        That is before `stop` when the desk's tables are full. Several runs with desks and memory
+        of their own may go on in threads at once. Whatever it raises is an error of which only a
+        run in Python knows the truth.
+        """
+        return self._run(desk, first, start, stop, bound.record, *bound.arrays)
+
+    def store(self, bound: Bound, strategy: Strategy) -> None:
+        """Give the strategy object the state that the run left behind."""
+        translation = self._translation
+        for name, kind in translation.scalars.items():
+            is_none = kind.may_be_none and bound.record[f"n_{name}"][0]
+            value = None if is_none or not kind.rank else bound.record[f"s_{name}"][0].item()
+            if value != getattr(strategy, name):
+                setattr(strategy, name, value)
+        tables = bound.arrays[len(translation.series) :]
+        for name, values in zip(translation.tables, tables, strict=True):
+            getattr(strategy, name)[:] = values.tolist()
+
+
+def compile_strategy(strategy: Strategy, series: Mapping[str, Array]) -> Program:
+    """Return the program of a strategy that has prepared `series`; compiled when it first runs.
+
+    Raises CannotCompileError, with the user's file and line, for what has no certain translation.
+    """
+    translation = translated(strategy, series)
+    kernel = compiled.load()
+    source = _source(strategy, translation, kernel.__name__)
+    with _LOADING:
+        module, path = _loaded(source)
+    return Program(path, translation, module.run)
+
+
+def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
+    """Return the text of the module that holds the compiled loop."""
+    arrays = [f"a_{name}" for name in translation.series]
+    arrays += [f"t_{name}" for name in translation.tables]
+    context = ", ".join(["desk", "state", "index", *arrays])
+    path = inspect.getsourcefile(type(strategy)) or "?"
+    parts = [_HEAD.format(name=type(strategy).__name__, path=Path(path).name, kernel=kernel)]
+    parts += [f"{name} = own(checked_arithmetic.{name})\n" for name in translation.helpers]
+    parts += [
+        f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"
+        for name in translation.math
+    ]
+    parts.append(
+        _ORDERS.replace("STOP", str(STOP))
+        .replace("GTC", str(GOOD_TILL_CANCELLED))
+        .replace("LIMIT", str(LIMIT))
+    )
+    for function in translation.functions:
+        code = function.code.replace("__context__", context)
+        parts.append(f"\n@inlined\n{code}\n")
+    on_bar = translation.functions[-1].name
+    parts.append(_LOOP.format(on_bar=on_bar, context=context, arrays=", ".join(arrays)))
+    return "".join(parts)
+
+
+def _loaded(source: str) -> tuple[ModuleType, Path]:
+    """Return the module of this source, from a file that is written once and then left alone."""
+    made_from = source + inspect.getsource(checked_arithmetic)
+    digest = hashlib.sha256(made_from.encode()).hexdigest()[:24]
+    name = f"bagbot_strategy_{digest}"
+    path = compiled.cache_folder() / f"{name}.py"
+    if name in sys.modules:
+        return sys.modules[name], path
+    if not path.exists() or path.read_text() != source:
+        compiled.write_file(path, source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module, path
+
+
+def _record_type(translation: Translation) -> list[tuple[str, type]]:
+    fields: list[tuple[str, type]] = [("one", numpy.float64)]
+    for name, kind in translation.scalars.items():
+        if kind.rank:
+            fields.append((f"s_{name}", _DTYPES[kind.rank]))
+        if kind.may_be_none:
+            fields.append((f"n_{name}", numpy.bool_))
+    return fields
+
+
+def _holds(kind: Kind, value: object) -> bool:
+    if value is None:
+        return kind.may_be_none
+    if isinstance(value, bool):
+        return kind.rank >= BOOL
+    if isinstance(value, int):
+        return kind.rank >= INT and -(2**63) <= value < 2**63
+    return isinstance(value, float) and kind.rank == FLOAT
