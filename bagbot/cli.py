@@ -20,6 +20,8 @@ import typer
 
 from bagbot import __version__
 from bagbot.api.tokens import Scope, TokenStore
+from bagbot.cli_backtest import backtest_app
+from bagbot.cli_data import data_app
 from bagbot.config import Home, load_settings
 from bagbot.domain.errors import BagbotError, JournalError
 from bagbot.system_clock import SystemClock
@@ -37,6 +39,8 @@ journal_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(journal_app, name="journal")
+app.add_typer(data_app, name="data")
+app.add_typer(backtest_app)
 
 
 class Account(StrEnum):

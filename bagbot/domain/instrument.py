@@ -57,6 +57,12 @@ class Instrument:
     buy_price_ratio_max: Decimal | None = None
     sell_price_ratio_min: Decimal | None = None
     sell_price_ratio_max: Decimal | None = None
+    open_orders_max: int | None = None
+    # Of the open orders, those that wait for a trigger.
+    open_stops_max: int | None = None
+    # How far a trailing stop may stay behind, in basis points.
+    trailing_delta_min: int | None = None
+    trailing_delta_max: int | None = None
 
     def __post_init__(self) -> None:
         assert self.tick_size > 0, self

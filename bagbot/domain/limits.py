@@ -27,7 +27,7 @@ def is_position_value_allowed(
 
 
 def is_within_collar(
-    is_buy: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_buy: bool,
     price: int,
     reference: int,
     collar_ppm: int,
@@ -50,7 +50,7 @@ def is_reducing(position_lots: int, change_lots: int) -> bool:
 
 
 def worst_price(
-    is_buy: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_buy: bool,
     limit: int,
     reference: int,
 ) -> int:

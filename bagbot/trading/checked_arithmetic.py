@@ -16,6 +16,7 @@ Value = TypeVar("Value", numpy.float64, numpy.int64, numpy.bool_)
 
 _LARGEST_EXACT = 2**53
 _INT64_MIN = -(2**63)
+_INT64_MAX = 2**63 - 1
 
 
 def back(series: NDArray[Value], index: int, steps: int) -> Value:
@@ -58,18 +59,17 @@ def place_in(length: int, at: int) -> int:
 
 def add(left: int, right: int) -> int:
     """Return the sum, if 64 bits hold it."""
-    total = left + right
-    if ((left ^ total) & (right ^ total)) < 0:
+    # Asked beforehand: compiled code takes for granted that a sum does not leave 64 bits.
+    if left > _INT64_MAX - right if right > 0 else left < _INT64_MIN - right:
         raise OverflowError("more than 64 bits")
-    return total
+    return left + right
 
 
 def subtract(left: int, right: int) -> int:
     """Return the difference, if 64 bits hold it."""
-    difference = left - right
-    if ((left ^ right) & (left ^ difference)) < 0:
+    if left < _INT64_MIN + right if right > 0 else left > _INT64_MAX + right:
         raise OverflowError("more than 64 bits")
-    return difference
+    return left - right
 
 
 def multiply(left: int, right: int) -> int:

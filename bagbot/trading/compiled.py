@@ -1,4 +1,4 @@
-"""The kernel as machine code: made once per version, kept in a cache folder.
+"""The kernel and the statistics as machine code: made once per version, kept in a cache folder.
 
 The sources of the kernel and of the rules it stands on are copied into a package whose name carries
 their hash, and whose functions are numba's. So what is compiled is what is tested as Python, and a
@@ -7,23 +7,28 @@ change of any of them never meets machine code of the version before.
 
 import hashlib
 import importlib
+import importlib.util
 import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Final
+from types import FunctionType, MappingProxyType, ModuleType
+from typing import Any, Final
 
 _SOURCES: Final = (
     "bagbot.domain.fills",
     "bagbot.domain.limits",
+    "bagbot.domain.statistics",
     "bagbot.trading.kernel_money",
+    "bagbot.trading.kernel_refusals",
     "bagbot.trading.kernel",
+    "bagbot.trading.kernel_entry",
 )
 _IMPORT: Final = re.compile(r"^from (?P<package>[\w.]+) import (?P<names>[\w, ]+)$", re.M)
+
 OPTIONS: Final[Mapping[str, bool]] = MappingProxyType(
     {
         "cache": True,
@@ -35,30 +40,24 @@ OPTIONS: Final[Mapping[str, bool]] = MappingProxyType(
         "no_cfunc_wrapper": True,
     }
 )
-INLINED: Final = frozenset(
+_WITH_ARRAYS: Final[Mapping[str, bool]] = MappingProxyType({"cache": True, "nogil": True})
+
+# What a bar or a market order passes through: a call with all of a desk costs more than its body.
+_INLINED: Final = frozenset(
     {
-        "close_bar", "is_full", "position", "position_lots", "place", "close_position", "_queue",
-        "_command", "lots_of", "ticks_of", "fits", "act", "_come_in", "_refusal", "_broken_filter",
-        "_broken_limit", "_is_price", "_refusal_of_followers", "_refusal_now", "_reduced", "settle", "value_until",
-        "_record", "_average", "_move", "need",
+        *("close_bar", "is_full", "position", "position_lots", "place", "close_position", "act"),
+        *("lots_of", "ticks_of", "fits", "settle", "value_until", "need", "_queue", "_command"),
+        *("_come_in", "refusal", "_broken_filter", "_broken_limit", "_reduced"),
+        *("_broken_market_filter", "_is_price"),
+        *("_refusal_of_followers", "_refusal_now", "_record", "_average", "_move"),
     }
 )
-_FOOTER: Final = '''
+_FOOTER: Final = """
 
-def _compile_all() -> None:
-    from types import FunctionType
+from bagbot.trading import compiled as _compiled
 
-    from numba import njit
-
-    from bagbot.trading.compiled import INLINED, OPTIONS
-
-    for name, function in list(globals().items()):
-        if isinstance(function, FunctionType) and function.__module__ == __name__:
-            globals()[name] = njit(**OPTIONS, forceinline=name in INLINED)(function)
-
-
-_compile_all()
-'''
+_compiled.compile_all(globals())
+"""
 
 
 def cache_folder() -> Path:
@@ -81,21 +80,46 @@ def version() -> str:
     return digest.hexdigest()[:16]
 
 
-@cache
 def load() -> ModuleType:
-    """Return the compiled kernel: the names of `bagbot.trading.kernel`, as numba's functions.
+    """Return the compiled kernel: the names of `bagbot.trading.kernel`, for compiled code to call.
 
     What has not been compiled before is compiled when it is first called, which takes seconds.
     Generated code imports it by its `__name__`, once this has been called.
     """
-    package = f"bagbot_compiled_{version()}"
-    folder = cache_folder() / package
-    if not (folder / "__init__.py").exists():
-        _write(folder, package)
-    if str(folder.parent) not in sys.path:
-        sys.path.append(str(folder.parent))
-    importlib.invalidate_caches()
-    return importlib.import_module(f"{package}.kernel")
+    return _module("kernel")
+
+
+def statistics() -> ModuleType:
+    """Return `bagbot.domain.statistics` with its functions compiled; Python may call them."""
+    return _module("statistics")
+
+
+@cache
+def enter() -> Callable[..., None]:
+    """Return `kernel_entry.enter` as a C function that takes addresses."""
+    from numba import cfunc, types
+
+    function = _module("kernel_entry").enter
+    signature = types.void(*[types.voidptr] * function.__code__.co_argcount)
+    compiled: Callable[..., None] = cfunc(signature, cache=True)(function).ctypes
+    return compiled
+
+
+def compile_all(names: dict[str, Any]) -> None:
+    """Make numba's functions of all functions of a module that was copied; called by the copy."""
+    import numba
+
+    # Not all of its options are in numba's own annotations.
+    njit: Any = numba.njit
+    module = names["__name__"].rpartition(".")[2]
+    if module == "kernel_entry":
+        return
+    for name, function in list(names.items()):
+        if isinstance(function, FunctionType) and function.__module__ == names["__name__"]:
+            if module == "statistics":
+                names[name] = njit(**_WITH_ARRAYS)(function)
+            else:
+                names[name] = njit(**OPTIONS, forceinline=name in _INLINED)(function)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -104,6 +128,18 @@ def write_file(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text)
     part.replace(path)
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    package = f"bagbot_compiled_{version()}"
+    folder = cache_folder() / package
+    if not (folder / "__init__.py").exists():
+        _write(folder, package)
+    if str(folder.parent) not in sys.path:
+        sys.path.append(str(folder.parent))
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{package}.{name}")
 
 
 def _write(folder: Path, package: str) -> None:
@@ -121,7 +157,8 @@ def _write(folder: Path, package: str) -> None:
 
 
 def _source(name: str) -> str:
-    path = importlib.import_module(name).__file__
-    assert path is not None
-    return Path(path).read_text()
-
+    """Return the source of a module, without importing it."""
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).read_text()

@@ -13,8 +13,9 @@ and `finish(desk)` after the last one. A bar that reaches no order costs two com
 
 import math
 
-from bagbot.domain import fills, limits
+from bagbot.domain import fills
 from bagbot.trading import kernel_money as money
+from bagbot.trading import kernel_refusals as refusals
 from bagbot.trading import kernel_tables as tables
 from bagbot.trading.kernel_tables import Desk, OrderRow
 
@@ -37,7 +38,7 @@ def lots_of(amount: float, lot: float) -> int:
     if not steps < _STEPS_MAX:
         return -1
     nearest = math.floor(steps + 0.5)
-    return int(nearest) if abs(steps - nearest) <= _NEAR else int(math.floor(steps))
+    return nearest if abs(steps - nearest) <= _NEAR else math.floor(steps)
 
 
 def ticks_of(price: float, tick: float, direction: int) -> int:
@@ -50,8 +51,8 @@ def ticks_of(price: float, tick: float, direction: int) -> int:
         return -1
     nearest = math.floor(steps + 0.5)
     if direction == 0 or abs(steps - nearest) <= _NEAR:
-        return int(nearest)
-    return int(math.floor(steps)) if direction < 0 else int(math.ceil(steps))
+        return nearest
+    return math.floor(steps) if direction < 0 else math.ceil(steps)
 
 
 # What a strategy sees.
@@ -102,14 +103,14 @@ def filled(desk: Desk, number: int) -> float:
 
 def place(
     desk: Desk,
-    is_buy: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_buy: bool,
     amount: float,
     kind: int,
     limit: float,
     trigger: float,
     trailing_ppm: int,
     time_in_force: int,
-    is_reduce_only: bool,  # noqa: FBT001
+    is_reduce_only: bool,
     pair: int,
     parent: int,
 ) -> int:
@@ -393,7 +394,11 @@ def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
     account = desk.account
     while True:
         place_, outcome = fills.next_to_act(
-            desk.orders, desk.account.working, account.working_count, stretch, desk.costs,
+            desk.orders,
+            desk.account.working,
+            account.working_count,
+            stretch,
+            desk.costs,
             account.budget_lots,
         )
         if account.liquidation_price and _is_liquidated(desk, stretch, place_, outcome):
@@ -419,7 +424,7 @@ def _carry_out(desk: Desk, order: OrderRow, outcome: fills.Outcome, bar: int, wh
     doubts = fills.doubts_after(order)
     if outcome.doing == fills.TRIGGERS:
         fills.trigger(order, outcome.at)
-        reason = _refusal_live(desk, order)
+        reason = refusals.refusal_live(desk, order)
         if reason:
             _end(desk, order, tables.EXPIRED, reason)
             return
@@ -555,12 +560,12 @@ def _come_in(
     order: OrderRow,
     index: int,
     count: int,
-    joins: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    joins: bool,
 ) -> None:
     """Let a new order in at the price in force, or refuse it; `index` is its command's."""
     account = desk.account
     price = account.price
-    reason = _refusal(desk, order)
+    reason = refusals.refusal(desk, order)
     if not reason:
         reason = _refusal_of_followers(desk, order.number, index, count)
     is_woken = False
@@ -614,119 +619,7 @@ def _join_pair(desk: Desk, order: OrderRow) -> int:
     return 0
 
 
-# Why an order is refused: the exchange's filters in its order, the gate's rules, the balance.
-
-
-def _refusal(desk: Desk, order: OrderRow) -> int:
-    """Return why the filters or the risk gate refuse the order whenever it comes, or 0."""
-    reason = _broken_filter(desk, order)
-    if not reason:
-        reason = _broken_limit(desk, order)
-    if not reason and order.kind != fills.MARKET:
-        reason = _broken_count(desk, order)
-    return reason
-
-
-def _broken_filter(desk: Desk, order: OrderRow) -> int:
-    rules = desk.rules
-    price = desk.account.price
-    lots = order.lots
-    if order.kind >= fills.STOP and not order.trailing_ppm and not _is_price(desk, order.trigger):
-        return tables.PRICE_FILTER
-    if order.trailing_ppm and not (
-        rules.trailing_ppm_min <= order.trailing_ppm <= rules.trailing_ppm_max
-    ):
-        return tables.TRAILING_DELTA
-    is_lot = rules.lots_min <= lots <= rules.lots_max
-    if order.kind in (fills.MARKET, fills.STOP, fills.TAKE_PROFIT):
-        if not is_lot:
-            return tables.LOT_SIZE
-        if order.kind == fills.MARKET and not (
-            rules.market_lots_min <= lots <= rules.market_lots_max
-            and lots % rules.market_lots_step == 0
-        ):
-            return tables.MARKET_LOT_SIZE
-        worth = fills.value(price, lots, desk.scale)
-        if not rules.notional_min_at_market <= worth <= rules.notional_max_at_market:
-            return tables.NOTIONAL
-        return 0
-    if not _is_price(desk, order.limit):
-        return tables.PRICE_FILTER
-    if not is_lot:
-        return tables.LOT_SIZE
-    if not _is_in_band(desk, order):
-        return tables.PERCENT_PRICE
-    worth = fills.value(order.limit, lots, desk.scale)
-    if worth == 0:
-        return tables.ZERO_NOTIONAL
-    return 0 if rules.notional_min <= worth <= rules.notional_max else tables.NOTIONAL
-
-
-def _is_price(desk: Desk, price: int) -> bool:
-    return desk.rules.price_min <= price <= desk.rules.price_max
-
-
-def _is_in_band(desk: Desk, order: OrderRow) -> bool:
-    """Return whether a limit is near enough to the market (PERCENT_PRICE_BY_SIDE)."""
-    rules = desk.rules
-    least = rules.buy_ppm_min if order.is_buy else rules.sell_ppm_min
-    most = rules.buy_ppm_max if order.is_buy else rules.sell_ppm_max
-    price = desk.account.price
-    if least and order.limit < fills.fee(price, least):
-        return False
-    return most == tables.NEVER or order.limit <= fills.share(price, most)
-
-
-def _broken_limit(desk: Desk, order: OrderRow) -> int:
-    """Return which rule of the risk gate the order breaks, or 0."""
-    rules = desk.rules
-    reference = desk.account.price
-    if (
-        rules.collar_ppm != tables.NEVER
-        and order.limit
-        and not limits.is_within_collar(
-            bool(order.is_buy), order.limit, reference, rules.collar_ppm
-        )
-    ):
-        return tables.COLLAR
-    own = order.limit or order.trigger
-    price = limits.worst_price(bool(order.is_buy), own, reference)
-    if rules.order_value_max != tables.NEVER and not limits.is_order_value_allowed(
-        price, order.lots, rules.order_value_max, desk.scale
-    ):
-        return tables.ORDER_VALUE
-    if rules.position_value_max == tables.NEVER or order.is_reduce_only:
-        return 0
-    change = _pending(desk, order)
-    held = money.position_lots(desk)
-    if limits.is_position_value_allowed(
-        price, held, change, rules.position_value_max, desk.scale
-    ) or limits.is_reducing(held, change):
-        return 0
-    return tables.POSITION_VALUE
-
-
-def _pending(desk: Desk, order: OrderRow) -> int:
-    """Return what the order and all open ones of its side could add to the position."""
-    lots = order.lots
-    for place_ in range(desk.account.working_count):
-        other = desk.orders[desk.account.working[place_]]
-        if other.is_buy == order.is_buy:
-            lots += other.lots
-    return lots if order.is_buy else -lots
-
-
-def _broken_count(desk: Desk, order: OrderRow) -> int:
-    account = desk.account
-    if account.working_count >= min(desk.rules.open_orders_max, tables.WORKING_MAX):
-        return tables.MAX_NUM_ORDERS
-    if order.kind >= fills.STOP:
-        stops = 0
-        for place_ in range(account.working_count):
-            stops += desk.orders[desk.account.working[place_]].placed_kind >= fills.STOP
-        if stops >= desk.rules.open_stops_max:
-            return tables.MAX_NUM_ALGO_ORDERS
-    return 0
+# Whether an order may come in.
 
 
 def _refusal_of_followers(desk: Desk, number: int, index: int, count: int) -> int:
@@ -738,7 +631,7 @@ def _refusal_of_followers(desk: Desk, number: int, index: int, count: int) -> in
         order = desk.orders[command[1] - 1]
         if order.parent != number:
             return 0
-        reason = _refusal(desk, order)
+        reason = refusals.refusal(desk, order)
         if reason:
             return reason
     return 0
@@ -747,7 +640,7 @@ def _refusal_of_followers(desk: Desk, number: int, index: int, count: int) -> in
 def _refusal_now(
     desk: Desk,
     order: OrderRow,
-    is_woken: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_woken: bool,
 ) -> int:
     """Return why an order that is to work from now on is refused, or 0, its money locked."""
     price = desk.account.price
@@ -763,13 +656,6 @@ def _refusal_now(
     if reason:
         return tables.REDUCE_ONLY
     return 0 if money.lock(desk, order, price) else _no_money(desk)
-
-
-def _refusal_live(desk: Desk, order: OrderRow) -> int:
-    """Return why an order that has triggered may not go live, or 0 (F19)."""
-    if order.kind == fills.LIMIT:
-        return 0 if _is_in_band(desk, order) else tables.PERCENT_PRICE
-    return 0 if order.lots <= desk.rules.market_lots_max else tables.MARKET_LOT_SIZE
 
 
 # Margin: what only reduces, and the end of a position that is not secured any more.
@@ -822,8 +708,6 @@ def _liquidate(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
         row = desk.account.working[0]
         _end(desk, desk.orders[row], tables.CANCELLED, tables.BY_LIQUIDATION)
     price = account.liquidation_price
-    if account.position_lots > 0:
-        price = min(price, stretch.open)
-    else:
-        price = max(price, stretch.open)
+    is_long = account.position_lots > 0
+    price = min(price, stretch.open) if is_long else max(price, stretch.open)
     money.liquidate(desk, price, bar, when)

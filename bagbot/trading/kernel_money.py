@@ -9,7 +9,7 @@ import math
 
 from bagbot.domain import fills
 from bagbot.trading import kernel_tables as tables
-from bagbot.trading.kernel_tables import Account, Desk, OrderRow
+from bagbot.trading.kernel_tables import Desk, OrderRow
 
 _UNITS = 100_000_000
 
@@ -87,7 +87,7 @@ def settle(
     lots: int,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_maker: bool,
 ) -> bool:
     """Carry out a fill, or return False when there is not the money for it (F18).
 
@@ -259,14 +259,14 @@ def _average(desk: Desk, before: int, price: int, change: int) -> None:
 def _record(
     desk: Desk,
     number: int,
-    is_buy: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_buy: bool,
     price: int,
     lots: int,
     fee_units: int,
-    is_fee_in_base: bool,  # noqa: FBT001
+    is_fee_in_base: bool,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001
+    is_maker: bool,
 ) -> None:
     account = desk.account
     row = desk.fills[account.fill_count]
@@ -318,15 +318,13 @@ def _settle_margin(
     lots: int,
     bar: int,
     when: int,
-    is_maker: bool,  # noqa: FBT001 - compiled code takes arguments by place
+    is_maker: bool,
 ) -> bool:
     account = desk.account
     held = account.position_lots
     closing = min(lots, max(-held, 0) if order.is_buy else max(held, 0))
     cost = fills.value(price, lots, desk.scale)
-    charged = fills.fee(
-        cost, desk.costs.maker_fee_ppm if is_maker else desk.costs.taker_fee_ppm
-    )
+    charged = fills.fee(cost, desk.costs.maker_fee_ppm if is_maker else desk.costs.taker_fee_ppm)
     closed = fills.value(price, closing, desk.scale)
     freed = _part(account.margin, closing, abs(held))
     entered = _part(account.entry_value, closing, abs(held))

@@ -4,7 +4,7 @@ Everything is whole numbers in numpy records, so that the same kernel runs compi
 Python. Amounts of money are in 1e-8 of their asset, prices in ticks, quantities in lots.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -166,9 +166,9 @@ class Account:
     # How many bars have their equity.
     valued_count: int
     # The rows of the orders that are open or asleep.
-    working: Numbers
+    working: MutableSequence[int]
     # Action, number and other number of each command.
-    commands: Numbers
+    commands: Sequence[MutableSequence[int]]
 
 
 class OrderRow(fills.WorkingOrder):
@@ -278,6 +278,18 @@ class Rules(NamedTuple):
     held_denominator: int = 1
 
 
+def _fields_of(kind: type[NamedTuple]) -> numpy.dtype[Any]:
+    formats = {int: "<i8", float: "<f8", bool: "?"}
+    return numpy.dtype(
+        [(name, formats[each]) for name, each in kind.__annotations__.items()], align=True
+    )
+
+
+RULES: Final = _fields_of(Rules)
+COSTS: Final = _fields_of(fills.Costs)
+SCALE: Final = _fields_of(fills.Scale)
+
+
 class Desk(NamedTuple):
     """Everything that a run is: the bars, the rules, and the account with its tables."""
 
@@ -319,19 +331,19 @@ def new_desk(
     account.entry_price = numpy.nan
     account.funding_bar = funding[0, 0] if len(funding) else NEVER
     return Desk(
-        open=bars.open,
-        high=bars.high,
-        low=bars.low,
-        close=bars.close,
-        volume=bars.volume,
+        open=_plain(bars.open),
+        high=_plain(bars.high),
+        low=_plain(bars.low),
+        close=_plain(bars.close),
+        volume=_plain(bars.volume),
         funding=funding,
         account=account,
         orders=cast(Sequence[OrderRow], _table(16 * ORDERS_PER_BAR, ORDER)),
         fills=cast(Sequence[FillRow], _table(8 * FILLS_PER_BAR, FILL)),
         equity=numpy.zeros(len(bars), numpy.int64),
-        rules=_recorded(rules),
-        costs=_recorded(costs),
-        scale=_recorded(scale),
+        rules=_recorded(rules, RULES),
+        costs=_recorded(costs, COSTS),
+        scale=_recorded(scale, SCALE),
     )
 
 
@@ -343,15 +355,29 @@ def grown(desk: Desk) -> Desk:
     )
 
 
+class _Lent:
+    """A column lent to the kernel, which never writes to bars, as what it is compiled for."""
+
+    def __init__(self, column: Numbers) -> None:
+        self._column = column
+        self.__array_interface__ = {
+            **column.__array_interface__,
+            "data": (column.ctypes.data, False),
+        }
+
+
+def _plain(column: Numbers) -> Numbers:
+    """Return a column as if it could be written to: all desks are of one type to the compiler."""
+    return numpy.asarray(_Lent(column))
+
+
 def _table(length: int, kind: numpy.dtype[Any]) -> Table:
     return numpy.zeros(length, kind).view(numpy.recarray)
 
 
-def _recorded(values: _Values) -> _Values:
+def _recorded(values: _Values, kind: numpy.dtype[Any]) -> _Values:
     """Return a record with the same fields: compiled code passes it on as one pointer."""
-    kinds = {bool: "?", int: "<i8", float: "<f8"}
-    named = values._asdict()
-    table = _table(1, numpy.dtype([(name, kinds[type(each)]) for name, each in named.items()]))
+    table = _table(1, kind)
     table[0] = tuple(values)
     return cast(_Values, table[0])
 

@@ -25,7 +25,7 @@ Play = Callable[[Bars], NDArray[numpy.void]]
 
 _TOLERANCE: Final = 1e-9
 _SETTLED: Final = 1e-3
-_PLACED: Final = ("number", "bar", "is_buy", "ordered", "limit", "placed_trigger", "placed_kind")
+_PLACED: Final = ("number", "bar", "is_buy", "lots", "limit", "trigger", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def _decided_differently(
 ) -> Finding | None:
     """Return the first order up to `cut` that the replay placed otherwise, or not at all."""
     before, again = orders[orders["bar"] <= cut], replayed[replayed["bar"] <= cut]
-    fields = [name for name in _PLACED if name in (orders.dtype.names or ())]
+    fields = list(_PLACED)
     for index in range(max(len(before), len(again))):
         one = before[index] if index < len(before) else None
         other = again[index] if index < len(again) else None
@@ -239,7 +239,7 @@ def _decided_differently(
 
 def _order(row: numpy.void) -> str:
     side = "buy" if row["is_buy"] else "sell"
-    return f"{side} {row['ordered']} lots at bar {row['bar']}"
+    return f"{side} {row['lots']} lots at bar {row['bar']}"
 
 
 def _unsettled(strategy: Strategy, whole: Prepared, bars: Bars) -> tuple[Unsettled, ...]:

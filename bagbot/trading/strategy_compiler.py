@@ -45,10 +45,10 @@ from numba import njit
 
 import {kernel} as kernel
 from bagbot.trading import checked_arithmetic
+from bagbot.trading.compiled import OPTIONS
 
-# Nothing here makes or drops an array; counting references to them would cost more than the rest.
-own = njit(cache=True, nogil=True, _nrt=False)
-inlined = njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+own = njit(**OPTIONS)
+inlined = njit(**OPTIONS, forceinline=True)
 
 '''
 
@@ -87,7 +87,7 @@ def bracket(
 """
 
 _LOOP: Final = """
-@own
+@njit(**{{**OPTIONS, "no_cpython_wrapper": False}})
 def run(desk, first, start, stop, record, {arrays}):
     state = record[0]
     for index in range(start, stop):

@@ -513,7 +513,8 @@ def words(node: ast.AST) -> str:
         "SetComp": "a comprehension", "GeneratorExp": "a comprehension", "Dict": "a dictionary",
         "JoinedStr": "text", "NamedExpr": ":=", "Global": "global", "Nonlocal": "nonlocal",
         "Match": "match", "FunctionDef": "a function inside a function", "Tuple": "a tuple",
-        "Delete": "del", "LShift": "<<", "RShift": ">>", "MatMult": "@", "Starred": "*",
+        "Delete": "del", "Slice": "slices", "LShift": "<<", "RShift": ">>",
+        "MatMult": "@", "Starred": "*",
     }  # fmt: skip
     return names.get(type(node).__name__, type(node).__name__)
 

@@ -28,14 +28,19 @@ def strategy_class(name: str) -> type[Strategy]:
     path, _, wanted = name.rpartition(":") if ".py:" in name else (name, "", "")
     if path.endswith(".py"):
         return _chosen(_from_file(Path(path)), wanted)
-    folder = importlib.import_module(_EXAMPLES).__path__
-    known = [each.name for each in pkgutil.iter_modules(folder)]
+    known = example_names()
     if path not in known:
         raise StrategyError(
             f"there is no strategy {name}{did_you_mean(name, known)}; give a file.py, or one of "
             f"{', '.join(known)}"
         )
     return _chosen(importlib.import_module(f"{_EXAMPLES}.{path}"), wanted)
+
+
+def example_names() -> list[str]:
+    """Return the names of the strategies that come with bagbot."""
+    folder = importlib.import_module(_EXAMPLES).__path__
+    return sorted(each.name for each in pkgutil.iter_modules(folder))
 
 
 def parameters_from(texts: Sequence[str], cls: type[Strategy]) -> dict[str, Value]:

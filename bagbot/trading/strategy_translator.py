@@ -209,14 +209,23 @@ class _Statements(Calls):
         return True
 
     def _if(self, node: ast.If) -> bool:
-        self.emit(f"if {self.truth(node.test)}:")
+        return self.branch("if", node)
+
+    def branch(self, word: str, node: ast.If) -> bool:
+        """Write an if, or an elif: a long row of them must not become a deep one."""
+        self.emit(f"{word} {self.truth(node.test)}:")
         body_ends, after_body = self.nested(node.body)
         if not node.orelse:
             if not body_ends:
                 self.assigned &= after_body
             return False
-        self.emit("else:")
-        else_ends, after_else = self.nested(node.orelse)
+        if len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If):
+            before = set(self.assigned)
+            else_ends = self.branch("elif", node.orelse[0])
+            after_else, self.assigned = self.assigned, before
+        else:
+            self.emit("else:")
+            else_ends, after_else = self.nested(node.orelse)
         if body_ends and else_ends:
             return True
         if body_ends:

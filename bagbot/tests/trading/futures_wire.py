@@ -93,6 +93,8 @@ class FuturesWire:
         self.refusals: list[tuple[int, dict[str, Any]]] = []
         self.orders: dict[int, dict[str, Any]] = {}
         self.positions: list[dict[str, str]] = []
+        self.klines: list[list[Any]] = []
+        self.streams: list[str] = []
         self._sockets: list[web.WebSocketResponse] = []
         self.subscribed = asyncio.Event()
         self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
@@ -149,6 +151,13 @@ class FuturesWire:
         """Tell the stream that its key is worth nothing any more."""
         await self._send({"e": "listenKeyExpired", "E": 1, "listenKey": "the-listen-key"})
 
+    async def close_bar(self, open_ms: int) -> None:
+        """Tell the stream that a minute's bar has closed."""
+        bar = {"t": open_ms, "T": open_ms + 59_999, "s": "BTCUSDT", "i": "1m", "x": True}
+        prices = {"o": "1.15", "h": "1.25", "l": "1.05", "c": "1.18", "v": "3.001"}
+        told = {"e": "kline", "E": open_ms + 60_000, "s": "BTCUSDT", "k": {**bar, **prices}}
+        await self._send(told)
+
     async def _send(self, event: dict[str, Any]) -> None:
         await self._sockets[-1].send_str(json.dumps(event))
 
@@ -156,6 +165,8 @@ class FuturesWire:
         path, _, query = request.raw_path.partition("?")
         if path == "/private/ws":
             return await self._stream(request, query)
+        if path.startswith("/market/ws/"):
+            return await self._market_stream(request, path)
         body = (await request.read()).decode()
         fields = dict(parse_qsl(query + "&" + body))
         self.requests.append((request.method, path, fields))
@@ -169,7 +180,13 @@ class FuturesWire:
     def _refusal(
         self, request: web.BaseRequest, path: str, signed: str
     ) -> tuple[int, dict[str, Any]] | None:
-        if path.rpartition("/")[2] in ("time", "exchangeInfo", "bookTicker", "price"):
+        if path.rpartition("/")[2] in (
+            "time",
+            "exchangeInfo",
+            "bookTicker",
+            "price",
+            "klines",
+        ):
             return None
         if request.headers.get("X-MBX-APIKEY") != self._api_key:
             return 401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}
@@ -200,6 +217,10 @@ class FuturesWire:
     def _get_price(self, fields: dict[str, str]) -> tuple[int, Any]:
         row = {"symbol": "BTCUSDT", "price": "61800.15", "time": 1589437530011}
         return 200, row if "symbol" in fields else [row]
+
+    def _get_klines(self, fields: dict[str, str]) -> tuple[int, Any]:
+        since_ms = int(fields.get("startTime", 0))
+        return 200, [row for row in self.klines if row[0] >= since_ms]
 
     def _post_order(self, fields: dict[str, str]) -> tuple[int, Any]:
         order_id = 22542179 + len(self.orders)
@@ -296,6 +317,13 @@ class FuturesWire:
     async def _stream(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
         if dict(parse_qsl(query)).get("listenKey") != "the-listen-key":
             return web.Response(status=404)
+        return await self._listened(request)
+
+    async def _market_stream(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        self.streams.append(path)
+        return await self._listened(request)
+
+    async def _listened(self, request: web.BaseRequest) -> web.StreamResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self._sockets.append(socket)

@@ -1,5 +1,6 @@
 """The connectors to exchanges. Add one by implementing `IExchangeConnector`."""
 
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.binance_connector import BinanceConnector
 from bagbot.trading.connectors.ccxt_connector import CcxtConnector
 from bagbot.trading.connectors.interface import (
@@ -22,6 +23,7 @@ __all__ = [
     "ExchangeOrderStatus",
     "ExchangePosition",
     "IExchangeConnector",
+    "Ohlcv",
     "StreamLost",
     "StreamOpened",
     "Ticker",

@@ -27,8 +27,10 @@ from bagbot.domain.errors import (
     RateLimitedError,
 )
 from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.domain.order import OrderRequest, OrderType, TimeInForce
 from bagbot.trading.connectors import binance_messages as messages
+from bagbot.trading.connectors.bar_stream import BarStream
 from bagbot.trading.connectors.binance_errors import (
     TIMESTAMP_OUTSIDE,
     TOO_MANY_ORDERS,
@@ -489,6 +491,54 @@ class BinanceConnector(CcxtConnector):
                 newest = await ask({**page, "fromId": int(rows[-1]["id"]) + 1})
                 rows = rows + newest
             return [messages.trade_from(row, self._symbols) for row in rows]
+
+    async def fetch_ohlcv(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        since_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Ohlcv]:
+        """Return bars, oldest first, up to 1000: from `since_ms` on, or the newest.
+
+        The last one may still be running.
+        """
+        self._require_timeframe(timeframe)
+        fields: dict[str, Any] = {
+            "symbol": (await self._instrument(symbol)).exchange_symbol,
+            "interval": timeframe,
+            "limit": min(limit or _PAGE, _PAGE),
+        }
+        if since_ms is not None:
+            fields["startTime"] = since_ms
+        exchange = self._exchange
+        ask = exchange.fapipublic_get_klines if self.futures else exchange.public_get_klines
+        with self._call(f"fetch the {timeframe} bars of {symbol}", is_write=False):
+            return [messages.ohlcv_from(row) for row in await ask(fields)]
+
+    def watch_closed_bars(
+        self, symbol: str, timeframe: str, *, since_ms: int | None = None
+    ) -> AsyncIterator[Ohlcv]:
+        """Return the bars as they close, by stream, and by REST what the stream has not told.
+
+        A lost connection is opened again for ever. It ends when the connector is closed.
+        """
+        sockets = self._exchange.urls["api"]["ws"]
+        # CCXT names the futures' root; bars are under /market.
+        root = sockets["linear"].removesuffix("/ws") + "/market/ws"
+        stream = BarStream(
+            self._closed_bars(symbol, timeframe, since_ms),
+            address=root if self.futures else sockets["spot"],
+            name=functools.partial(self._bars_stream_name, symbol, timeframe),
+            session=self._open_session,
+            gate=self._exchange.gate,
+            life_s=self._stream_life_s,
+        )
+        return stream.bars()
+
+    async def _bars_stream_name(self, symbol: str, timeframe: str) -> str:
+        name = (await self._instrument(symbol)).exchange_symbol.lower()
+        return f"{name}@kline_{timeframe}"
 
     def watch_events(self) -> AsyncIterator[AccountEvent]:
         """Return the account's orders as they change, with a StreamLost for every gap.

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.exchange_errors import Answer
 from bagbot.trading.connectors.interface import (
     Balance,
@@ -240,6 +241,27 @@ def ticker_from(row: Row, symbol: str, *, last: Row | None = None) -> Ticker:
         last=None if last_price is None else Decimal(last_price) or None,
         exchange_time_ns=int(time_ms) * _MS,
     )
+
+
+def ohlcv_from(row: Sequence[Any]) -> Ohlcv:
+    """Return the bar of one row of `klines`."""
+    time_ms, open_, high, low, close, volume = row[:6]
+    return Ohlcv(
+        open_time_ms=int(time_ms),
+        open=Decimal(open_),
+        high=Decimal(high),
+        low=Decimal(low),
+        close=Decimal(close),
+        volume=Decimal(volume),
+    )
+
+
+def ohlcv_from_event(event: Row) -> tuple[Ohlcv, bool] | None:
+    """Return the bar of a stream's event and whether it has closed, or None if it is about none."""
+    if event.get("e") != "kline":
+        return None
+    told = event["k"]
+    return ohlcv_from([told[name] for name in "tohlcv"]), bool(told["x"])
 
 
 def order_from_event(event: Row, symbols: Symbols) -> ExchangeOrder | None:

@@ -39,7 +39,7 @@ from bagbot.trading.connectors.interface import (
 
 logger = structlog.get_logger(__name__)
 
-_OPEN_TIMEOUT_S: Final = 10.0
+OPEN_TIMEOUT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
 # Binance allows 300 connections in 5 minutes: one that breaks at once must not be retried at once.
@@ -323,7 +323,7 @@ class AccountStream:
                 )
                 error.args = (f"{self._venue}: {error}. {self._key_advice}",)
                 raise
-            except (*_TROUBLE, ExchangeError) as error:
+            except (*TROUBLE, ExchangeError) as error:
                 reason = self._reason_noted(error)
             if time.monotonic() - self._opened_at_s > _STABLE_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
@@ -360,7 +360,7 @@ class AccountStream:
             await self._leave(socket)
 
     async def _opened(self, session: aiohttp.ClientSession) -> Socket:
-        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
             socket = await self._door.open(session)
         logger.info("account stream opened", venue=self._venue)
         now_s = self._opened_at_s = time.monotonic()
@@ -376,7 +376,7 @@ class AccountStream:
             return await self._opened(session)
         except AuthenticationError:
             raise
-        except (*_TROUBLE, ExchangeError) as error:
+        except (*TROUBLE, ExchangeError) as error:
             logger.warning("account stream not renewed yet", reason=self._reason_noted(error))
             self._rotate_at_s = time.monotonic() + _ROTATION_RETRY_S
             return None
@@ -385,7 +385,7 @@ class AccountStream:
         """Yield what an old connection still tells, until it is quiet and owes no answer."""
         began_s = time.monotonic()
         try:
-            while time.monotonic() < began_s + _OPEN_TIMEOUT_S:
+            while time.monotonic() < began_s + OPEN_TIMEOUT_S:
                 message = await old.read(_QUIET_S)
                 order = None if message is None else self._order_in(message)
                 if order is not None:
@@ -394,16 +394,16 @@ class AccountStream:
                 # It tells what the new one tells, too: only what it told before that is wanted.
                 if not is_owed and (message is None or time.monotonic() > began_s + _OVERLAP_S):
                     return
-        except _TROUBLE as error:
+        except TROUBLE as error:
             # The new one is open: whatever the old one still had is asked for next.
-            logger.info("the old account stream has ended", reason=_reason(error))
+            logger.info("the old account stream has ended", reason=reason_of(error))
         finally:
             await self._leave(old)
 
     def _reason_noted(self, error: Exception) -> str:
         if isinstance(error, RateLimitedError):
             self._gate.close_for(error.retry_after_s or 0.0)
-        return _reason(error)
+        return reason_of(error)
 
     async def _leave(self, socket: Socket | None) -> None:
         """Close a connection; who waits for an answer over it gets none."""
@@ -419,7 +419,7 @@ class AccountStream:
         wake_at_s = min(self._renew_at_s, self._rotate_at_s)
         message = await socket.read(max(0.001, wake_at_s - time.monotonic()))
         if time.monotonic() >= self._renew_at_s:
-            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await self._door.keep_alive()
             self._renew_at_s = time.monotonic() + (self._door.keep_alive_every_s or float("inf"))
         return None if message is None else self._order_in(message)
@@ -441,7 +441,7 @@ class AccountStream:
 
 _ENDINGS: Final = ("eventStreamTerminated", "listenKeyExpired")
 # An event that cannot be read was missed: that is a gap as well, which REST must fill.
-_TROUBLE: Final = (
+TROUBLE: Final = (
     aiohttp.ClientError,
     OSError,
     StreamBrokenError,
@@ -453,7 +453,8 @@ _TROUBLE: Final = (
 )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return why a connection was lost, in words that give no address away."""
     if isinstance(error, StreamBrokenError | ExchangeError):
         return str(error)
     # Not the error's text: it may hold an address with the listen key in it.

@@ -11,7 +11,7 @@ class KrakenConnector(CcxtConnector):
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
@@ -31,16 +31,19 @@ from bagbot.domain.errors import (
     RateLimitedError,
 )
 from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv, timeframe_ms
 from bagbot.domain.order import OrderRequest, TimeInForce
 from bagbot.trading.connectors.ccxt_results import (
     balances_from,
     instrument_from,
     is_tradable,
+    ohlcv_from,
     order_from,
     position_from,
     ticker_from,
     trade_from,
 )
+from bagbot.trading.connectors.closed_bars import ClosedBars, polled
 from bagbot.trading.connectors.credentials import (
     find_credentials,
     require_live_switch,
@@ -80,6 +83,8 @@ _NEEDS: Final = {
     "fetch_open_orders": "fetchOpenOrders",
     "fetch_orders": "fetchOrders",
     "fetch_my_trades": "fetchMyTrades",
+    "fetch_ohlcv": "fetchOHLCV",
+    "watch_closed_bars": "fetchOHLCV",
 }
 # What CCXT's class says about an answer whose code we have no table for. The order matters: the
 # first class that fits decides, and the narrow ones come first.
@@ -325,6 +330,58 @@ class CcxtConnector(IExchangeConnector):
                 )
             trades = trades[ids.index(from_trade_id) :]
         return [t for t in trades if order_id in (None, t.exchange_order_id)]
+
+    async def fetch_ohlcv(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        since_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Ohlcv]:
+        """Return bars, oldest first, as many as one request gives; the last may be running."""
+        self._require("fetch_ohlcv")
+        self._require_timeframe(timeframe)
+        await self._instrument(symbol)
+        with self._call(f"fetch the {timeframe} bars of {symbol}", is_write=False):
+            rows = await self._exchange.fetch_ohlcv(symbol, timeframe, since_ms, limit)
+            return [bar for bar in map(ohlcv_from, rows) if bar is not None]
+
+    def watch_closed_bars(
+        self, symbol: str, timeframe: str, *, since_ms: int | None = None
+    ) -> AsyncIterator[Ohlcv]:
+        """Return the bars as they close, by asking again and again: CCXT does not say which have.
+
+        It ends when the connector is closed. AuthenticationError is raised, other trouble is
+        waited out.
+        """
+        self._require("watch_closed_bars")
+        bars = self._closed_bars(symbol, timeframe, since_ms)
+        exchange = self._exchange
+        return polled(bars, clock_ms=exchange.milliseconds, is_closed=lambda: self._is_closed)
+
+    def _closed_bars(self, symbol: str, timeframe: str, since_ms: int | None) -> ClosedBars:
+        self._require_timeframe(timeframe)
+
+        async def fetch(since_ms: int | None) -> Sequence[Ohlcv]:
+            return await self.fetch_ohlcv(symbol, timeframe, since_ms, None)
+
+        return ClosedBars(
+            fetch,
+            what=f"{self.venue} {symbol} {timeframe}",
+            interval_ms=timeframe_ms(timeframe),
+            next_ms=since_ms,
+        )
+
+    @property
+    def _is_closed(self) -> bool:
+        return bool(self._exchange.closed_by_user)
+
+    def _require_timeframe(self, timeframe: str) -> None:
+        known = self._exchange.timeframes or {}
+        if timeframe not in known:
+            raise NotSupportedError(
+                f"{self.venue} has no bars of {timeframe!r}, only {', '.join(known)}"
+            )
 
     async def close(self) -> None:
         """Close every connection; the connector cannot be used afterwards."""

@@ -1,11 +1,12 @@
 """CCXT's unified results made into our dataclasses; every number by its text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors.interface import (
     Balance,
     ExchangeOrder,
@@ -140,6 +141,23 @@ def ticker_from(row: Row) -> Ticker:
         ask=decimal_or_none(row.get("ask")),
         last=decimal_or_none(row.get("last")),
         exchange_time_ns=int(row.get("timestamp") or 0) * 1_000_000,
+    )
+
+
+def ohlcv_from(row: Sequence[Any]) -> Ohlcv | None:
+    """Return a bar in CCXT's order of columns, or None for one without prices: nobody traded."""
+    time_ms, *texts = row[:6]
+    prices = [decimal_or_none(text) for text in texts]
+    open_, high, low, close, volume = prices
+    if time_ms is None or open_ is None or high is None or low is None or close is None:
+        return None
+    return Ohlcv(
+        open_time_ms=int(time_ms),
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume or Decimal(0),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Final, Self
 from bagbot.domain.errors import NotSupportedError, OutcomeUnknownError
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
+from bagbot.domain.ohlcv import Ohlcv
 from bagbot.domain.order import OrderRequest, decimal_from
 
 
@@ -149,7 +150,9 @@ _OPTIONAL: Final = (
     "fetch_open_orders",
     "fetch_orders",
     "fetch_my_trades",
+    "fetch_ohlcv",
     "load_instruments",
+    "watch_closed_bars",
     "watch_events",
     "close",
 )
@@ -277,6 +280,30 @@ class IExchangeConnector(ABC):
     ) -> Sequence[Trade]:
         """Return the account's executions, oldest first: of one order, or from a trade id on."""
         raise self._unsupported("fetch_my_trades")
+
+    async def fetch_ohlcv(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        since_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Ohlcv]:
+        """Return bars, oldest first: from `since_ms` on, or the newest; one request's worth.
+
+        The last one may still be running: a bar is certainly whole only when a later one stands
+        in the same answer.
+        """
+        raise self._unsupported("fetch_ohlcv")
+
+    def watch_closed_bars(
+        self, symbol: str, timeframe: str, *, since_ms: int | None = None
+    ) -> AsyncIterator[Ohlcv]:
+        """Return the bars as they close, for ever: each once, in order, none left out.
+
+        From the one that opens at `since_ms` on, however long ago that was; without it from the
+        one that is running now. What a lost connection has not told is asked for.
+        """
+        raise self._unsupported("watch_closed_bars")
 
     async def load_instruments(self) -> Mapping[str, Instrument]:
         """Return what can be traded, by symbol."""

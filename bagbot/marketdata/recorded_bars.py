@@ -1,0 +1,238 @@
+"""Bars as they were recorded: exact decimals, before anybody says what a tick is.
+
+A record's decimals are not the market's tick: exchanges change it, and a file of many years has
+bars on several. So a record keeps its own, finest scale, and is turned into ticks and lots last.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from math import gcd
+from typing import Final
+
+import numpy
+from numpy.typing import NDArray
+
+from bagbot.domain.bars import Bars, Column
+from bagbot.domain.errors import DataError
+from bagbot.domain.instrument import Instrument
+from bagbot.domain.ohlcv import Ohlcv
+
+Floats = NDArray[numpy.float64]
+Place = Callable[[int], str]
+"""Says where a row is, for whoever has to look at it: "line 17"."""
+
+PRICES: Final = ("open", "high", "low", "close")
+_PRICE_DECIMALS_MAX: Final = 12
+_VOLUME_DECIMALS_MAX: Final = 8
+# A double has 53 bits: up to here it names a whole number, and the double next to k / 10^d is
+# what every correct reader makes of that decimal.
+_EXACT_MAX: Final = 2.0**52
+# Four units in the last place: what a sum or a quotient may have been off by when it was recorded.
+_NOISE: Final = 2.0**-50
+
+
+def plain_place(row: int) -> str:
+    """Return where a row is when nothing more is known."""
+    return f"row {row}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedBars:
+    """Columns of int64: prices in 10^-`price_decimals`, volume in 10^-`volume_decimals` of base.
+
+    Nothing is promised of the rows: they may be out of order or impossible.
+    """
+
+    price_decimals: int
+    volume_decimals: int
+    open_time_ms: Column
+    open: Column
+    high: Column
+    low: Column
+    close: Column
+    volume: Column
+
+    def __len__(self) -> int:
+        return len(self.open_time_ms)
+
+    def __getitem__(self, rows: "slice | NDArray[numpy.bool_] | Column") -> "RecordedBars":
+        return RecordedBars(
+            price_decimals=self.price_decimals,
+            volume_decimals=self.volume_decimals,
+            **{name: column[rows] for name, column in self.columns()},
+        )
+
+    def columns(self) -> Iterator[tuple[str, Column]]:
+        """Iterate over the columns by name."""
+        for name in ("open_time_ms", *PRICES, "volume"):
+            yield name, getattr(self, name)
+
+    @classmethod
+    def from_floats(
+        cls,
+        open_time_ms: Column,
+        prices: Mapping[str, Floats],
+        volume: Floats,
+        place: Place = plain_place,
+    ) -> "RecordedBars":
+        """Return the decimals that were meant by floats: the fewest that give all of them back.
+
+        Raises DataError for a price that no decimal of 12 places is.
+        """
+        decimals = 0
+        for name, column in prices.items():
+            decimals = max(decimals, _decimals(column, name, place))
+        volume_decimals = _volume_decimals(volume)
+        return cls(
+            price_decimals=decimals,
+            volume_decimals=volume_decimals,
+            open_time_ms=open_time_ms,
+            volume=_scaled(volume, volume_decimals),
+            **{name: _scaled(column, decimals) for name, column in prices.items()},
+        )
+
+    @classmethod
+    def from_ohlcv(cls, rows: Sequence[Ohlcv]) -> "RecordedBars":
+        """Return bars as an exchange told them. Raises DataError for more digits than int64 has."""
+        prices = [[row.open, row.high, row.low, row.close] for row in rows]
+        price_decimals = max((_places(price) for four in prices for price in four), default=0)
+        volume_decimals = min(max((_places(row.volume) for row in rows), default=0), 8)
+        columns = {
+            name: [int(four[at].scaleb(price_decimals)) for four in prices]
+            for at, name in enumerate(PRICES)
+        }
+        # More than eight decimals of an amount say nothing about a market.
+        columns["volume"] = [
+            int(row.volume.scaleb(volume_decimals).to_integral_value()) for row in rows
+        ]
+        columns["open_time_ms"] = [row.open_time_ms for row in rows]
+        try:
+            arrays = {name: numpy.array(n, numpy.int64) for name, n in columns.items()}
+        except OverflowError as error:
+            raise DataError("a price or an amount has more digits than 64 bits hold") from error
+        return cls(price_decimals=price_decimals, volume_decimals=volume_decimals, **arrays)
+
+    def rescaled(self, price_decimals: int, volume_decimals: int) -> "RecordedBars":
+        """Return the same with more decimals. Raises DataError when 64 bits don't hold them."""
+        if (price_decimals, volume_decimals) == (self.price_decimals, self.volume_decimals):
+            return self
+        price = 10 ** (price_decimals - self.price_decimals)
+        volume = 10 ** (volume_decimals - self.volume_decimals)
+        for column, factor in ((self.high, price), (self.volume, volume)):
+            if len(column) and int(column.max()) > (2**63 - 1) // factor:
+                raise DataError("a price or an amount has more digits than 64 bits hold")
+        return replace(
+            self,
+            price_decimals=price_decimals,
+            volume_decimals=volume_decimals,
+            volume=self.volume * volume,
+            **{name: getattr(self, name) * price for name in PRICES},
+        )
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return a market of which nothing is known but this record: its steps are the record's.
+
+        The lot is what volumes are whole multiples of, in powers of ten; without any volume 1e-8.
+        """
+        has_volume = bool((self.volume != 0).any())
+        return replace(
+            Instrument.unfiltered(symbol),
+            tick_size=Decimal(1).scaleb(-self.price_decimals),
+            lot_size=Decimal(1).scaleb(-(self.volume_decimals if has_volume else 8)),
+        )
+
+    def refined(self, instrument: Instrument) -> Instrument:
+        """Return the instrument with a tick on which every price of the record is.
+
+        It is the instrument's own unless the record has prices between two of its ticks.
+        """
+        decimals = max(self.price_decimals, _places(instrument.tick_size))
+        step = int(instrument.tick_size.scaleb(decimals))
+        factor = 10 ** (decimals - self.price_decimals)
+        for name in PRICES:
+            column = getattr(self, name)
+            if step > 1 and len(column) and (column * factor % step).any():
+                step = gcd(step, factor * int(numpy.gcd.reduce(column)))
+        tick_size = Decimal(step).scaleb(-decimals)
+        return replace(instrument, tick_size=tick_size)
+
+    def bars(self, instrument: Instrument, interval_ms: int, place: Place = plain_place) -> Bars:
+        """Return the record in the instrument's ticks, and its volume in the nearest lots.
+
+        Raises DataError naming the first price between two ticks, or what makes them no bars.
+        """
+        tick_decimals = max(self.price_decimals, _places(instrument.tick_size))
+        lot_decimals = max(self.volume_decimals, _places(instrument.lot_size))
+        exact = self.rescaled(tick_decimals, lot_decimals)
+        tick = int(instrument.tick_size.scaleb(tick_decimals))
+        lot = int(instrument.lot_size.scaleb(lot_decimals))
+        columns = {}
+        for name in PRICES:
+            column = columns[name] = getattr(exact, name)
+            if tick == 1:
+                continue
+            columns[name] = column // tick
+            if (rest := column - columns[name] * tick).any():
+                row = int(numpy.flatnonzero(rest)[0])
+                price = Decimal(int(column[row])).scaleb(-tick_decimals).normalize()
+                raise DataError(
+                    f"{instrument.symbol}: {place(row)}, {name}: {price:f} lies between two ticks "
+                    f"of {instrument.tick_size:f}; without an instrument the tick is taken from "
+                    f"the data"
+                )
+        return Bars(
+            instrument=instrument,
+            interval_ms=interval_ms,
+            open_time_ms=self.open_time_ms,
+            volume=(exact.volume + lot // 2) // lot if lot > 1 else exact.volume,
+            **columns,
+        )
+
+
+def _places(number: Decimal) -> int:
+    """Return how many decimals a number has; zeros at the end are none."""
+    exponent = number.normalize().as_tuple().exponent
+    assert isinstance(exponent, int), "a number is finite"
+    return max(0, -exponent)
+
+
+def _scaled(column: Floats, decimals: int) -> Column:
+    return numpy.rint(column * 10.0**decimals).astype(numpy.int64)
+
+
+def _is_met(column: Floats, decimals: int) -> NDArray[numpy.bool_]:
+    """Return where a decimal of so many places is what the float was meant to be."""
+    factor = 10.0**decimals
+    steps = numpy.rint(column * factor)
+    off = numpy.abs(steps / factor - column)
+    is_met: NDArray[numpy.bool_] = (off <= _NOISE * numpy.abs(column)) & (
+        numpy.abs(steps) <= _EXACT_MAX
+    )
+    return is_met
+
+
+def _decimals(column: Floats, name: str, place: Place) -> int:
+    rest = column
+    for decimals in range(_PRICE_DECIMALS_MAX + 1):
+        # Few rows need many decimals: only those are looked at again.
+        rest = rest[~_is_met(rest, decimals)]
+        if not len(rest):
+            return decimals
+    row = int(numpy.flatnonzero(column == rest[0])[0])
+    raise DataError(
+        f"{place(row)}, {name}: {rest[0]!r} is no price of at most {_PRICE_DECIMALS_MAX} decimals "
+        f"(and 15 digits in all)"
+    )
+
+
+def _volume_decimals(volume: Floats) -> int:
+    """Return the decimals of the volume, fewer when it is too large for 64 bits with them."""
+    largest = float(numpy.abs(volume).max()) if len(volume) else 0.0
+    rest = volume
+    for decimals in range(_VOLUME_DECIMALS_MAX):
+        is_full = largest * 10.0 ** (decimals + 1) > _EXACT_MAX
+        rest = rest[~_is_met(rest, decimals)]
+        if not len(rest) or is_full:
+            return decimals
+    return _VOLUME_DECIMALS_MAX

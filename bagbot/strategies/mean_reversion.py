@@ -1,0 +1,35 @@
+"""Mean reversion: buy far below the average, with a stop and a target on every trade."""
+
+import talib
+
+from bagbot import Strategy
+
+
+class BandReversion(Strategy):
+    """Wait below the lower Bollinger band with a limit order that brings its own exits."""
+
+    length: int = 48
+    width: float = 2.0
+    """How many standard deviations the band is away from the average."""
+    risk: float = 0.01
+    """How much of the equity a trade loses when its stop is hit, before costs."""
+    stop_distance: float = 0.02
+
+    def prepare(self) -> None:
+        """Compute the bands, and remember that there is no entry yet."""
+        _, self.middle, self.lower = talib.BBANDS(self.close, self.length, self.width, self.width)
+        self.entry = 0
+
+    def on_bar(self) -> None:
+        """Move the entry along with the band; once in, the exits do the rest."""
+        if self.position > 0:
+            return
+        if self.entry and self.is_open(self.entry):
+            self.cancel(self.entry)
+        price = self.lower[-1]
+        stop = price * (1.0 - self.stop_distance)
+        if self.middle[-1] <= price or self.close[-1] <= price:
+            return
+        amount = min(self.risk * self.equity / (price - stop), 0.95 * self.equity / price)
+        if amount * price > 10.0:
+            self.entry = self.buy(amount, limit=price, stop_loss=stop, take_profit=self.middle[-1])
