@@ -10,8 +10,6 @@ from decimal import Decimal
 
 import numpy
 import talib
-from bagbot.trading.backtester import Backtester, Costs
-from bagbot.trading.strategy import Strategy
 from measure import (
     FAST,
     GRID_BARS,
@@ -30,6 +28,8 @@ from measure import (
 import bagbot
 from bagbot.domain.bars import Bars
 from bagbot.domain.instrument import Instrument
+from bagbot.trading.backtester import Backtester, Costs
+from bagbot.trading.strategy import Strategy
 
 TICK = Decimal("0.000001")
 MARKET = Instrument(

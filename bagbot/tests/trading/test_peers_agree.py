@@ -7,7 +7,9 @@ backtesting.py and backtrader fill at the next open, vectorbt at the close that 
 
 import hashlib
 import json
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ from bagbot.tests.trading.peer_bars import MARKETS, peer_bars, ties, written
 from bagbot.trading.backtester import Backtester, Costs
 from bagbot.trading.strategy import Strategy
 
+CASH = Decimal(1_000_000)
+UNIT = Decimal("1e-8")
+cached_bars = cache(peer_bars)
 FIGURES = {
     path.stem: json.loads(path.read_text())
     for path in sorted((Path(__file__).parent / "peer_trades").glob("*.json"))
@@ -31,12 +36,10 @@ CASES = [
 
 class Crossover(Strategy):
     amount: float = 1.0
-    fast: int = 10
-    slow: int = 50
 
     def prepare(self):
-        self.fast_mean = talib.SMA(self.close, self.fast)
-        self.slow_mean = talib.SMA(self.close, self.slow)
+        self.fast_mean = talib.SMA(self.close, 10)
+        self.slow_mean = talib.SMA(self.close, 50)
 
     def on_bar(self):
         is_above = self.fast_mean[-1] > self.slow_mean[-1]
@@ -47,44 +50,52 @@ class Crossover(Strategy):
             self.close_position()
 
 
-def backtested(bars, figures, *, amount, fee, mode="interpreted"):
+@dataclass(frozen=True)
+class Ours:
+    lines: list[str]
+    equity: Decimal
+    # By how much more than the exact fees were taken, and from how many fills.
+    rounded_up: Decimal
+    rounded_fills: int
+
+
+def backtested(bars, fills_at, amount, fee, mode):
     return Backtester(
         Crossover,
         bars,
-        cash=Decimal(figures["cash"]),
+        cash=CASH,
         # As the peers do. (On Binance's spot market a buyer pays in what was bought.)
         costs=Costs(maker_fee=fee, taker_fee=fee, fee_in="quote"),
-        fill_at={"next open": "open", "same close": "close"}[figures["fills_at"]],
+        fill_at={"next open": "open", "same close": "close"}[fills_at],
         mode=mode,
-        parameters={"amount": float(amount), "fast": figures["fast"], "slow": figures["slow"]},
+        parameters={"amount": float(amount)},
     ).run()
 
 
-def fills_of(result, bars):
-    tick, lot = bars.instrument.tick_size, bars.instrument.lot_size
-    return [
-        (
-            int(bars.open_time_ms[fill["bar"]]),
-            "buy" if fill["is_buy"] else "sell",
-            int(fill["lots"]) * lot,
-            int(fill["price"]) * tick,
-        )
-        for fill in result.fills
-    ]
-
-
-def bars_or_skip(market):
-    bars = peer_bars(market)
+@cache
+def ours(market, fills_at, amount, fee):
+    """Return what we trade; kept, because two peers with one convention are held against it."""
+    bars = cached_bars(market)
     if bars is None:
         pytest.skip("the shared data is not there")
-    return bars
+    result = backtested(bars, fills_at, amount, fee, "interpreted")
+    tick, lot = bars.instrument.tick_size, bars.instrument.lot_size
+    fills, rounded = [], []
+    for fill in result.fills:
+        price, quantity = int(fill["price"]) * tick, int(fill["lots"]) * lot
+        side = "buy" if fill["is_buy"] else "sell"
+        fills.append((int(bars.open_time_ms[fill["bar"]]), side, quantity, price))
+        rounded.append(int(fill["fee_units"]) * UNIT - price * quantity * fee)
+    equity = int(result.equity[-1]) * UNIT
+    return Ours(written(fills), equity, sum(rounded), sum(each != 0 for each in rounded))
 
 
 def test_the_figures_are_those_of_three_peers_on_the_same_bars():
     assert set(FIGURES) == {"backtesting", "backtrader", "vectorbt"}
     assert {market for _, market, _ in CASES} == set(MARKETS)
+    assert {figures["cash"] for figures in FIGURES.values()} == {str(CASH)}
     for market in MARKETS:
-        bars = peer_bars(market)
+        bars = cached_bars(market)
         if bars is not None:
             # Where two means are equal, two right backtesters may cross at different bars.
             assert ties(bars) == 0
@@ -94,10 +105,9 @@ def test_the_figures_are_those_of_three_peers_on_the_same_bars():
 
 @pytest.mark.parametrize(("peer", "market", "amount"), CASES)
 def test_the_fills_are_the_peers(peer, market, amount):
-    bars = bars_or_skip(market)
-    recorded = FIGURES[peer]["markets"][market]["amounts"][amount]
-    result = backtested(bars, FIGURES[peer], amount=amount, fee=Decimal("0.001"))
-    lines = written(fills_of(result, bars))
+    figures = FIGURES[peer]
+    recorded = figures["markets"][market]["amounts"][amount]
+    lines = ours(market, figures["fills_at"], amount, Decimal("0.001")).lines
     shown = len(recorded["first"])
     assert lines[:shown] == recorded["first"]
     assert lines[-shown:] == recorded["last"]
@@ -110,51 +120,39 @@ def test_the_fills_are_the_peers(peer, market, amount):
 def test_the_final_equity_is_the_peers_but_for_rounded_fees(peer, market, amount, fee):
     """Ours rounds every fee up to 1e-8 of the quote asset, theirs are floats.
 
-    What rounding cost is known to the last digit here: the fees we took less the exact ones, at
-    most 1e-8 a fill. Added to our equity it must give theirs, but for what floats lose: they change
-    a balance of about a million with each fill, and one such sum is off by at most 2^-33 of 1.
+    What rounding cost is known to the last digit here: the fees we took less the exact ones, less
+    than 1e-8 a fill. Added to our equity it must give theirs, but for what floats lose: they change
+    a balance of about a million a few times with each fill, and one such sum is off by at most
+    2^-34 (half of the last place of a number below 2^20).
     """
-    bars = bars_or_skip(market)
-    recorded = FIGURES[peer]["markets"][market]["amounts"][amount]
-    result = backtested(bars, FIGURES[peer], amount=amount, fee=Decimal(fee))
-    fills = fills_of(result, bars)
-    unit = Decimal("1e-8")
-    rounded_up = sum(
-        int(fill["fee_units"]) * unit - price * quantity * Decimal(fee)
-        for fill, (_, _, quantity, price) in zip(result.fills, fills, strict=True)
-    )
-    assert 0 <= rounded_up < len(fills) * unit
-    ours = int(result.equity[-1]) * unit
+    figures = FIGURES[peer]
+    recorded = figures["markets"][market]["amounts"][amount]
+    mine = ours(market, figures["fills_at"], amount, Decimal(fee))
+    count = recorded["count"]
+    assert 0 <= mine.rounded_up < count * UNIT
     theirs = Decimal(recorded["equity"][fee])
-    sums_a_fill = 4
-    lost_in_floats = len(fills) * sums_a_fill * Decimal(2) ** -33
-    assert abs(ours + rounded_up - theirs) <= lost_in_floats
-    # The allowance is far below the smallest thing that could be wrong: one fill's fee.
-    assert lost_in_floats < Decimal("1e-6")
+    assert max(theirs, mine.equity) < 2**20
+    lost_in_floats = 8 * count * Decimal(2) ** -34
+    assert abs(mine.equity + mine.rounded_up - theirs) <= lost_in_floats
 
 
 def test_an_amount_of_one_needs_no_rounding_and_a_small_one_does():
-    bars = peer_bars("seeded_walk")
-    rounded = {}
-    for amount in ("1", "0.0123"):
-        result = backtested(bars, FIGURES["backtrader"], amount=amount, fee=Decimal("0.001"))
-        rounded[amount] = sum(
-            int(fill["fee_units"]) * Decimal("1e-8") != price * quantity * Decimal("0.001")
-            for fill, (_, _, quantity, price) in zip(
-                result.fills, fills_of(result, bars), strict=True
-            )
-        )
-    assert rounded["1"] == 0
-    assert rounded["0.0123"] > 400
+    """A price of two decimals at 0.1 % is a whole number of 1e-8: there equality is exact."""
+    fee = Decimal("0.001")
+    assert ours("seeded_walk", "next open", "1", fee).rounded_fills == 0
+    small = ours("seeded_walk", "next open", "0.0123", fee)
+    assert small.rounded_fills > len(small.lines) * 3 // 4
+    # Were it left out above, it would be seen.
+    assert small.rounded_up > 2 * 8 * len(small.lines) * Decimal(2) ** -34
 
 
-@pytest.mark.parametrize("fill_at", ["next open", "same close"])
-def test_compiled_and_interpreted_agree_on_these_trades(fill_at):
-    bars = peer_bars("seeded_walk")
-    figures = next(each for each in FIGURES.values() if each["fills_at"] == fill_at)
+@pytest.mark.parametrize("fills_at", ["next open", "same close"])
+def test_compiled_and_interpreted_agree_on_these_trades(fills_at):
+    bars = cached_bars("seeded_walk")
     results = [
-        backtested(bars, figures, amount="1", fee=Decimal("0.001"), mode=mode)
+        backtested(bars, fills_at, "1", Decimal("0.001"), mode)
         for mode in ("interpreted", "compiled")
     ]
+    assert [result.mode for result in results] == ["interpreted", "compiled"]
     assert results[0].fills.tolist() == results[1].fills.tolist()
     assert results[0].equity.tolist() == results[1].equity.tolist()
