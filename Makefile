@@ -49,6 +49,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/simulator.py
 	$(BIN)/python benchmarks/journal.py
 	$(BIN)/python benchmarks/journal.py --recovery
+	$(BIN)/python benchmarks/backtest.py $(if $(PEERS),--peers $(PEERS))
 
 # The wheel is built, installed into an empty environment, and asked for its command.
 wheel: $(INSTALLED)
