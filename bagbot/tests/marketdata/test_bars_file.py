@@ -326,7 +326,7 @@ def test_a_file_from_new_to_old_is_told_to_be_turned_around(tmp_path: Path) -> N
         (b"hello\n", "neither CSV nor Parquet"),
         (b"PAR1 but nothing more", "neither CSV nor Parquet that can be read"),
         (b"\x00\xff" * 100, "neither CSV nor Parquet"),
-        (GOOD[0].encode() + b"\n", "it has no bars"),
+        (GOOD[0].encode() + b"\n", "it has no rows"),
         (b"time,open,high,low,close\n1,2,3,4,5\n", "column missing: volume; there are time, open"),
         (b"p,q,r,w,x,y\n1,2,3,4,5,6\n", "column missing: time, open, high, low, close, volume"),
         ("\n".join(GOOD[:2]).encode(), "one bar does not tell its interval"),
