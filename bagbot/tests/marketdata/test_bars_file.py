@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -186,6 +187,15 @@ def test_floats_give_back_the_decimals_they_were_made_of(data: st.DataObject) ->
     assert found == [Decimal(n).scaleb(-decimals) for n in steps]
     # And not with one decimal more than it takes.
     assert record.price_decimals <= decimals
+
+
+def test_one_fine_price_among_many_is_found(tmp_path: Path) -> None:
+    for row in (0, 501, 777, 1100):
+        rows = invented_bars(1101)
+        rows[row] = replace(rows[row], low=rows[row].low - Decimal("0.0000003"))
+        frame_of(rows).write_parquet(tmp_path / "bars.parquet")
+        bars = read_bars(tmp_path / "bars.parquet")
+        assert bars.instrument.price_from_ticks(int(bars.low[row])) == rows[row].low
 
 
 def test_prices_are_the_nearest_tick_and_never_the_one_below(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """The catalogue gives back what it was given, exactly, and survives whoever is killed writing."""
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -134,6 +135,15 @@ def test_the_exchanges_own_market_is_kept_with_its_bars(catalog: Catalog) -> Non
         catalog.load("BTC/USDT", "1m", instrument=coarse)
 
 
+def test_a_tick_is_refined_no_more_than_the_prices_need(catalog: Catalog) -> None:
+    quarters = [
+        replace(row, open=price, high=price, low=price, close=price)
+        for row, price in zip(ROWS, map(Decimal, ("10", "10.25", "11.5", "12.75")), strict=False)
+    ]
+    add(catalog, quarters, instrument=replace(BTC, tick_size=Decimal("0.5")))
+    assert catalog.load("BTC/USDT", "1m").instrument.tick_size == Decimal("0.25")
+
+
 def test_a_part_is_loaded_by_its_times(catalog: Catalog) -> None:
     add(catalog, ROWS)
     part = closes(catalog, start_ms=ROWS[10].open_time_ms - 1, end_ms=ROWS[20].open_time_ms)
@@ -232,16 +242,21 @@ for start in range(int(sys.argv[2]), 4000, 20):
 """
 
 
-def writer(folder: Path, start: int) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def writer(folder: Path, start: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that adds ten bars at a time; it has begun."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), str(start)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()
-    return process
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> None:
@@ -251,10 +266,8 @@ def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> 
     rows = {row.open_time_ms: row for row in invented_bars(4000)}
     known = 0
     for _ in range(3):
-        process = writer(catalog.folder, 0)
-        time.sleep(0.05 + chance.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with writer(catalog.folder, 0):
+            time.sleep(0.05 + chance.random() * 0.3)
         for series in catalog.series():
             bars = catalog.load("BTC/USDT", "1m")
             assert series.bars == len(bars) >= known
@@ -266,8 +279,14 @@ def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> 
 
 
 def test_two_who_write_at_once_lose_nothing(catalog: Catalog) -> None:
-    both = [writer(catalog.folder, start) for start in (3000, 3010)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    with writer(catalog.folder, 3000) as one, writer(catalog.folder, 3010) as other:
+        seen = [0]
+        while one.poll() is None or other.poll() is None:
+            if catalog.series():
+                # Whoever reads in between sees whole files, and never fewer bars than before.
+                seen.append(len(catalog.load("BTC/USDT", "1m")))
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert seen == sorted(seen)
     assert len(catalog.load("BTC/USDT", "1m")) == 1000
 
 

@@ -294,7 +294,7 @@ async def test_a_timeframe_that_the_exchange_has_not_is_refused(tmp_path: Path) 
     ],
 )
 async def test_what_a_spoiled_stream_does_not_tell_is_told_all_the_same(
-    tmp_path: Path, kind: str, timeframe: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, timeframe: str
 ) -> None:
     async with stepping(tmp_path, timeframe) as market:
         async with watching(await market.watched()) as watch:
@@ -312,6 +312,9 @@ async def test_what_a_spoiled_stream_does_not_tell_is_told_all_the_same(
             await market.step(2)
             told = await watch.until(9)
         assert await market.as_recorded(told) == market.bars[:9]
+    if kind == "half_open":
+        # A stream that keeps silent is left for another one.
+        assert "the stream has not told of" in capsys.readouterr().out
 
 
 async def test_on_a_stream_that_fails_again_and_again_every_bar_is_told_once(
