@@ -226,7 +226,7 @@ def _settings(settings: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(settings, Sequence) and len(settings) > VALUES_SHOWN:
         yield prefix, counted(len(settings), "value")
     else:
-        yield prefix, str(settings)
+        yield prefix, "none" if settings is None else str(settings)
 
 
 def _steps(count: Integers, step: Decimal) -> Floats:
