@@ -387,7 +387,10 @@ def _repeat_card(facts: RunFacts) -> str:
         ("Data (SHA-256)", facts.bars.data_hash),
         *((f"Version of {name}", version) for name, version in facts.versions.items()),
     ]
-    note = '<span class="note">the same strategy with all of these gives the same run, to the last unit</span>'
+    note = (
+        '<span class="note">the same strategy with all of these gives the same run, '
+        "to the last unit</span>"
+    )
     return card("To repeat it", plain_table(rows, is_code=True), note=note)
 
 

@@ -186,6 +186,13 @@ def test_funding_is_a_cost_of_its_own() -> None:
     assert "Setting funding.times_ms30 values" in said
 
 
+def test_a_liquidation_is_said_in_all_seriousness() -> None:
+    result = run_of(seeded_bars(24 * 200, 6), fast=5, slow=20)
+    result.fills["order"][7] = 0
+    (caution,) = facts_of(result).cautions
+    assert (caution.text, caution.is_serious) == ("Liquidated: 1 time.", True)
+
+
 def test_months_are_told_with_what_holding_made() -> None:
     facts = facts_of(run_of(seeded_bars(24 * 60, 1)))
     assert len(facts.months) == 2
