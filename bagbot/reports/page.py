@@ -301,7 +301,7 @@ def _month_cell(month: Month | None) -> str:
         return "<td></td>"
     share = min(abs(month.gain) / _FULL_MONTH, 1) * 58
     tone = "gain" if month.gain >= 0 else "loss"
-    said = written(month.gain, Kind.CHANGE).split("\N{NARROW NO-BREAK SPACE}")[0]
+    said = written(month.gain, Kind.CHANGE).removesuffix("%")
     held = f"holding {written(month.held, Kind.CHANGE)}"
     return f'<td class="{tone}" style="--share:{share:.0f}" title="{text(held)}">{said}</td>'
 

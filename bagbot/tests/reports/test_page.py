@@ -229,7 +229,7 @@ SWEEP = {
 def test_a_sweep_tells_its_best_and_its_middle() -> None:
     reader = Reader(sweep_page(title="Sma", sort_by="sharpe", **SWEEP))
     assert "the best has a Sharpe ratio of 1.50, at fast 10, is_long False" in reader.text
-    assert "the one in the middle has 1.00. 33.3\u202f% of them made money" in reader.text
+    assert "the one in the middle has 1.00. 33.3% of them made money" in reader.text
     data = json.loads(reader.data)
     assert data["flags"] == ["is_long"]
     assert unpacked(data["metrics"]["sharpe"])[1:].tolist() == [1.5, 0.5]
