@@ -265,7 +265,7 @@ def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> 
     chance = random.Random(seed)
     rows = {row.open_time_ms: row for row in invented_bars(4000)}
     known = 0
-    for _ in range(3):
+    for _ in range(2):
         with writer(catalog.folder, 0):
             time.sleep(0.05 + chance.random() * 0.3)
         for series in catalog.series():
