@@ -445,6 +445,9 @@ def prepare(
     series: dict[str, Array] = {}
     first = 0
     for name, value in strategy.__dict__.items():
+        if value is given.get(name):
+            series[name] = given[name]
+            continue
         array = _as_series(strategy, name, value, len(bars))
         if array is None:
             if isinstance(value, numpy.generic):
