@@ -50,7 +50,7 @@ _INLINED: Final = frozenset(
         *("close_bar", "is_full", "position", "position_lots", "place", "close_position", "act"),
         *("lots_of", "ticks_of", "fits", "settle", "value_until", "need", "_queue", "_command"),
         *("_come_in", "refusal", "_broken_filter", "_broken_limit", "_reduced"),
-        *("_broken_market_filter", "_is_price"),
+        *("_broken_market_filter", "_is_price", "quiet_until", "meet_quietly"),
         *("_refusal_of_followers", "_refusal_now", "_record", "_average", "_move"),
     }
 )
