@@ -46,7 +46,7 @@ _WITH_ARRAYS: Final[Mapping[str, bool]] = MappingProxyType({"cache": True, "nogi
 # What a bar or a market order passes through: a call with all of a desk costs more than its body.
 _INLINED: Final = frozenset(
     {
-        *("quiet_until", "meet_quietly"),
+        *("quiet_until", "meet_quietly", "_fills_alone"),
         *("close_bar", "is_full", "position", "position_lots", "place", "close_position", "act"),
         *("lots_of", "ticks_of", "fits", "settle", "value_until", "need", "_queue", "_command"),
         *("_come_in", "refusal", "_broken_filter", "_broken_limit", "_reduced"),

@@ -600,6 +600,8 @@ def _come_in(
     if reason:
         _refuse(order, reason)
         return
+    if order.kind == fills.MARKET and account.working_count == 0 and _fills_alone(desk, order):
+        return
     desk.account.working[account.working_count] = order.number - 1
     account.working_count += 1
     if order.parent:
@@ -614,6 +616,23 @@ def _come_in(
         _play(desk, fills.Bar(price, price, price, price, 0), bar, when)
     else:
         order.untested = 0
+
+
+def _fills_alone(desk: Desk, order: OrderRow) -> bool:
+    """Fill a market order beside which nothing rests, if that is all that it can do (F1)."""
+    account = desk.account
+    if order.parent or desk.rules.is_margin or account.budget_lots != fills.UNLIMITED:
+        return False
+    if order.is_buy:
+        price = fills.bought_at(account.price, desk.costs)
+    else:
+        price = fills.sold_at(account.price, desk.costs)
+    bar = account.bar if desk.rules.fills_at_close else account.bar + 1
+    when = tables.AT_CLOSE if desk.rules.fills_at_close else tables.AT_OPEN
+    if not money.settle(desk, order, price, order.lots, bar, when, False):
+        return False
+    order.status = tables.FILLED
+    return True
 
 
 def _refuse(order: OrderRow, reason: int) -> None:
