@@ -82,7 +82,8 @@ class SweepRuns:
         self._grid = grid
         self._numbers = numbers
         self._memo = IndicatorMemo(settings.strategy, settings.memo_bytes)
-        self._given = bar_series(settings.bars)
+        # Made once and for all: the memory of indicators knows arrays by who they are.
+        self._given = dict(bar_series(settings.bars))
         self._years = years_of(settings.bars.open_time_ms, settings.bars.interval_ms)
         self.why_not_compiled = ""
         is_compiled = settings.mode in ("auto", "compiled")
@@ -106,6 +107,10 @@ class SweepRuns:
                 raise
 
         return told
+
+    def close(self) -> None:
+        """Give back what the runs shared."""
+        self._memo.forget()
 
     def elsewhere(self, source: StrategySource) -> "RunsElsewhere":
         """Return what another process makes the same runs of."""
