@@ -83,6 +83,7 @@ def test_a_check_says_what_is_wrong_and_fails(bagbot: Run, tmp_path: Path) -> No
         (["check"], "name a file, or --symbol and --timeframe"),
         (["check", "--symbol", "X/Y", "--timeframe", "1m"], "it is empty: see bagbot data downl"),
         (["download", "BTC/USDT", "--since", "last week"], "'last week' is no time"),
+        (["import", "x.csv", "--symbol", "X/Y", "--tick", "0"], "'0' is no tick, as 0.01 is"),
         (["download", "BTC/USDT", "--timeframe", "1x"], "'1x' is no timeframe"),
         (["download", "BTC/USDT", "--exchange", "mtgox"], "knows no exchange 'mtgox'"),
     ],

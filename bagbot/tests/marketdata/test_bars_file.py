@@ -240,6 +240,28 @@ def test_an_instrument_gives_its_own_ticks_and_lots(tmp_path: Path) -> None:
         read_bars(path, instrument=known, timeframe="1m")
 
 
+def test_prices_are_rounded_to_the_nearest_tick_when_that_is_asked_for(tmp_path: Path) -> None:
+    lines = ["time,open,high,low,close,volume", f"{START_MS},10.1249,10.375,0.0001,10.12,2"]
+    path = write_csv(tmp_path / "bars.csv", lines)
+    bars = read_bars(path, tick=Decimal("0.25"), timeframe="1m")
+    # A half goes up, and there is no price below one tick.
+    prices = [bars.instrument.price_from_ticks(int(n[0])) for _, n in list(bars.columns())[1:5]]
+    assert prices == [Decimal("10"), Decimal("10.5"), Decimal("0.25"), Decimal("10")]
+    bars = read_bars(path, tick=Decimal("5"), timeframe="1m")
+    assert (bars.instrument.tick_size, bars.high.tolist()) == (1, [10])
+
+
+@needs_data
+def test_a_record_finer_than_can_be_computed_with_is_rounded_and_then_can() -> None:
+    path = DATA / "bitfinex_spot_btcusd_1m_2015_2016.parquet"
+    assert read_bars(path).instrument.tick_size == Decimal("0.00000001")
+    bars = read_bars(path, tick=Decimal("0.01"))
+    assert bars.instrument.tick_size == Decimal("0.01")
+    frame = polars.read_parquet(path)
+    off = numpy.abs(bars.close / 100 - frame["close"].to_numpy())
+    assert off.max() <= 0.005 + 1e-9
+
+
 # What is wrong.
 
 GOOD = csv_lines(ROWS)

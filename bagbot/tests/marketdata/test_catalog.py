@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bagbot.domain import fills
 from bagbot.domain.errors import DataError
 from bagbot.domain.instrument import Instrument
 from bagbot.domain.ohlcv import Ohlcv
@@ -133,6 +134,22 @@ def test_the_exchanges_own_market_is_kept_with_its_bars(catalog: Catalog) -> Non
     assert catalog.load("BTC/USDT", "1m").instrument == refined
     with pytest.raises(DataError, match=r"between two ticks of 0\.5"):
         catalog.load("BTC/USDT", "1m", instrument=coarse)
+
+
+def test_steps_of_an_unknown_market_leave_room_for_large_positions() -> None:
+    fine = [
+        replace(row, high=row.high + Decimal("0.00000001"), volume=Decimal("1.00000001"))
+        for row in ROWS
+    ]
+    market = record_of(fine).instrument("BTC/USDT")
+    assert (market.tick_size, market.lot_size) == (Decimal("0.00000001"), Decimal("0.001"))
+    bars = record_of(fine).bars(market, MINUTE_MS)
+    assert set(bars.volume.tolist()) == {1000}
+    scale = fills.scale_of(int(market.tick_size * 10**8), int(market.lot_size * 10**8))
+    # A million's worth.
+    price = int(bars.close[0])
+    lots = int(Decimal(10**6) / market.price_from_ticks(price) / market.lot_size)
+    assert fills.fits(price, lots, scale)
 
 
 def test_a_tick_is_refined_no_more_than_the_prices_need(catalog: Catalog) -> None:
