@@ -137,8 +137,9 @@ def place(
     order.trailing_ppm = order.placed_trailing_ppm = trailing_ppm
     order.time_in_force = time_in_force
     order.is_reduce_only = is_reduce_only
-    order.pair = pair
-    order.parent = parent
+    # A number that can't be an earlier order's becomes its own: then it is refused as unknown.
+    order.pair = pair if 0 <= pair < number else number
+    order.parent = parent if 0 <= parent < number else number
     _command(desk, tables.PLACE, number, 0)
     return number
 
@@ -620,15 +621,12 @@ def _come_in(
     reason = refusals.refusal(book, order)
     if not reason:
         reason = _refusal_of_followers(book, order.number, index, count)
-    is_woken = False
-    if not reason and order.parent:
-        parent = book.orders[order.parent - 1]
-        is_woken = parent.status == tables.FILLED
-        if is_woken:
-            order.parent = 0
-        elif parent.status > tables.FILLED or order.parent >= order.number:
-            order.status, order.reason = tables.CANCELLED, tables.BY_PARENT
-            return False
+    parent_status = _status_of_parent(book, order)
+    is_woken = parent_status == tables.FILLED
+    if is_woken:
+        order.parent = 0
+    if not reason and parent_status > tables.FILLED:
+        reason = tables.BY_PARENT
     if not reason and order.pair and joins:
         reason = _join_pair(book, order)
     if not reason and not order.parent:
@@ -652,6 +650,15 @@ def _come_in(
     return False
 
 
+def _status_of_parent(book: Book, order: OrderRow) -> int:
+    """Return what has become of an order's parent, or 0 when it has none."""
+    if order.parent == 0:
+        return 0
+    if order.parent >= order.number:
+        return tables.REFUSED
+    return book.orders[order.parent - 1].status
+
+
 def _is_alone(book: Book, order: OrderRow) -> bool:
     """Return whether a market order can neither meet another order nor be cut short."""
     return bool(
@@ -664,7 +671,8 @@ def _is_alone(book: Book, order: OrderRow) -> bool:
 
 
 def _refuse(order: OrderRow, reason: int) -> None:
-    order.status = tables.CANCELLED if reason == tables.BY_PAIR else tables.REFUSED
+    is_of_its_kin = reason == tables.BY_PAIR or reason == tables.BY_PARENT
+    order.status = tables.CANCELLED if is_of_its_kin else tables.REFUSED
     order.reason = reason
 
 

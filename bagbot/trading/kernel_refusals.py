@@ -81,13 +81,15 @@ def _broken_limit(book: Book, order: OrderRow) -> int:
     if (
         rules.collar_ppm != tables.NEVER
         and order.limit
+        # What waits for its trigger finds the market there, wherever it is now.
         and not limits.is_within_collar(
-            bool(order.is_buy), order.limit, reference, rules.collar_ppm
+            bool(order.is_buy), order.limit, order.trigger or reference, rules.collar_ppm
         )
     ):
         return tables.COLLAR
-    own = order.limit or order.trigger
-    price = limits.worst_price(bool(order.is_buy), own, reference)
+    price = limits.worst_price(
+        bool(order.is_buy), order.limit, order.trigger, order.trailing_ppm, reference
+    )
     if rules.order_value_max != tables.NEVER and not limits.is_order_value_allowed(
         price, order.lots, rules.order_value_max, book.scale
     ):
