@@ -34,6 +34,9 @@ RESEARCH_ONLY: Final = (
     "Research only: orders filled at the very close that decided them. Nobody can trade that. "
     'Run it with fill_at="open" before you believe it.'
 )
+LIQUIDATION: Final = 0
+"""The order of a fill that nobody ordered."""
+
 TRADES_FEW: Final = 30
 VALUES_SHOWN: Final = 20
 YEARS_FEW: Final = 0.25
@@ -192,6 +195,9 @@ def _cautions(facts: RunFacts, notes: Sequence[str]) -> list[Caution]:
     said = []
     if facts.is_research_only:
         said.append(Caution(RESEARCH_ONLY, is_serious=True))
+    liquidations = int((facts.fills["order"] == LIQUIDATION).sum())
+    if liquidations:
+        said.append(Caution(f"Liquidated: {counted(liquidations, 'time')}.", is_serious=True))
     if facts.equity.min() <= 0:
         said.append(Caution("The account lost everything.", is_serious=True))
     said.extend(Caution(note) for note in notes)
@@ -226,7 +232,7 @@ def _settings(settings: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(settings, Sequence) and len(settings) > VALUES_SHOWN:
         yield prefix, counted(len(settings), "value")
     else:
-        yield prefix, str(settings)
+        yield prefix, "none" if settings is None else str(settings)
 
 
 def _steps(count: Integers, step: Decimal) -> Floats:

@@ -301,7 +301,7 @@ def _month_cell(month: Month | None) -> str:
         return "<td></td>"
     share = min(abs(month.gain) / _FULL_MONTH, 1) * 58
     tone = "gain" if month.gain >= 0 else "loss"
-    said = written(month.gain, Kind.CHANGE).split("\N{NARROW NO-BREAK SPACE}")[0]
+    said = written(month.gain, Kind.CHANGE).removesuffix("%")
     held = f"holding {written(month.held, Kind.CHANGE)}"
     return f'<td class="{tone}" style="--share:{share:.0f}" title="{text(held)}">{said}</td>'
 
@@ -387,7 +387,10 @@ def _repeat_card(facts: RunFacts) -> str:
         ("Data (SHA-256)", facts.bars.data_hash),
         *((f"Version of {name}", version) for name, version in facts.versions.items()),
     ]
-    note = '<span class="note">the same of all of these gives the same run, to the last unit</span>'
+    note = (
+        '<span class="note">the same strategy with all of these gives the same run, '
+        "to the last unit</span>"
+    )
     return card("To repeat it", plain_table(rows, is_code=True), note=note)
 
 

@@ -9,10 +9,12 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol, cast, get_origin
+from typing import ClassVar, Final, Generic, Protocol, TypeVar, cast, get_origin
 
 import numpy
 from numpy.typing import NDArray
@@ -38,6 +40,8 @@ Array = NDArray[numpy.float64] | NDArray[numpy.int64] | NDArray[numpy.bool_]
 TIMES_IN_FORCE: Final[Mapping[str, int]] = MappingProxyType(
     {"GTC": GOOD_TILL_CANCELLED, "IOC": IMMEDIATE_OR_CANCEL, "FOK": FILL_OR_KILL}
 )
+_Figure = TypeVar("_Figure", int, float)
+
 BAR_SERIES: Final = ("open", "high", "low", "close", "volume", "time")
 _NOT_GIVEN: Final = math.nan
 _BUY: Final = True
@@ -140,6 +144,17 @@ class Parameter:
         )
 
 
+class _Told(Generic[_Figure]):
+    """A figure that the desk tells; a desk may write it on the strategy itself when it changes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, strategy: "Strategy", owner: type) -> _Figure:
+        figure: _Figure = getattr(strategy._desk, self._name)
+        return figure
+
+
 class Strategy:
     """The base of every strategy: annotated class attributes are its parameters.
 
@@ -170,6 +185,7 @@ class Strategy:
     """Which bar just closed, counted from 0."""
 
     _desk: Desk
+    _given: Mapping[str, Array]
     _history: "History"
 
     def __init_subclass__(cls, **keywords: object) -> None:
@@ -203,7 +219,12 @@ class Strategy:
         self.parameters = MappingProxyType(values)
 
     def __getattr__(self, name: str) -> object:
-        """Return a series as what has been seen of it, when `on_bar` first asks for it."""
+        """Return a series of the bars in `prepare`; in `on_bar` what has been seen of a series."""
+        given = self.__dict__.get("_given")
+        if given is not None and name in given:
+            value: object = given[name]
+            self.__dict__[name] = value
+            return value
         history = self.__dict__.get("_history")
         if history is not None and name in history.series:
             return history.seen(name)
@@ -229,30 +250,22 @@ class Strategy:
 
     # What is known in `on_bar`.
 
-    @property
-    def position(self) -> float:
-        """How much of the base asset is held; negative when short."""
-        return self._desk.position
+    position = _Told[float]("position")
+    """How much of the base asset is held, in whole lots; negative when short."""
 
-    @property
-    def cash(self) -> float:
-        """How much of the quote asset is free."""
-        return self._desk.cash
+    cash = _Told[float]("cash")
+    """How much of the quote asset is free."""
+
+    entry_price = _Told[float]("entry_price")
+    """The average price at which the position was entered; NaN when flat."""
+
+    open_orders = _Told[int]("open_orders")
+    """How many orders are open, sleeping ones included."""
 
     @property
     def equity(self) -> float:
         """What everything is worth in the quote asset, at the last close."""
         return self._desk.equity
-
-    @property
-    def entry_price(self) -> float:
-        """The average price at which the position was entered; NaN when flat."""
-        return self._desk.entry_price
-
-    @property
-    def open_orders(self) -> int:
-        """How many orders are open, sleeping ones included."""
-        return self._desk.open_orders
 
     def is_open(self, number: int) -> bool:
         """Return whether the order rests, or sleeps until its parent has filled."""
@@ -382,14 +395,16 @@ class Strategy:
 class History:
     """What a strategy has seen of its series: lists that grow by one value per bar.
 
-    Only what `on_bar` asks for is kept as a list, from when it first asks.
+    Only what `on_bar` asks for is kept as a list, from when it first asks. `growing` has, for each
+    of them, how a value is appended and where the next one comes from: a loop over all bars may
+    do `append(following())` itself and set the strategy's `index`, instead of `advance_to`.
     """
 
     def __init__(self, strategy: Strategy, series: Mapping[str, Array]) -> None:
         """Hide the whole arrays behind what has been seen of them: nothing yet."""
         self.series = series
+        self.growing: list[tuple[Callable[[Value], None], Callable[[], Value]]] = []
         self._strategy = strategy
-        self._growing: list[tuple[Callable[[Value], None], Array]] = []
         for name in series:
             strategy.__dict__.pop(name, None)
         strategy.index = -1
@@ -397,21 +412,18 @@ class History:
 
     def advance_to(self, index: int) -> None:
         """Show the bars up to `index`, which must not be earlier than what was shown."""
-        shown = self._strategy.index + 1
-        if index == shown:
-            for append, values in self._growing:
-                append(values.item(index))
-        else:
-            for append, values in self._growing:
-                for value in values[shown : index + 1].tolist():
-                    append(value)
+        bars = range(self._strategy.index, index)
+        for append, following in self.growing:
+            for _ in bars:
+                append(following())
         self._strategy.index = index
 
     def seen(self, name: str) -> list[Value]:
         """Return the list of one series, which grows from now on."""
-        values = self.series[name]
-        shown: list[Value] = values[: self._strategy.index + 1].tolist()
-        self._growing.append((shown.append, values))
+        values = self.series[name].tolist()
+        count = self._strategy.index + 1
+        shown: list[Value] = values[:count]
+        self.growing.append((shown.append, islice(values, count, None).__next__))
         self._strategy.__dict__[name] = shown
         return shown
 
@@ -439,49 +451,76 @@ def prepare(
 
     Raises StrategyError for what can't be a series: two dimensions, text, a tuple of arrays.
     """
-    given = given or bar_series(bars)
-    strategy.__dict__.update(given)
+    given = bar_series(bars) if given is None else given
+    strategy._given = given
     (body or type(strategy).prepare)(strategy)
+    del strategy._given
     series: dict[str, Array] = {}
     first = 0
     for name, value in strategy.__dict__.items():
-        array = _as_series(strategy, name, value, len(bars))
-        if array is None:
-            if isinstance(value, numpy.generic):
-                # Python's own numbers, so that they compute as Python's do.
-                strategy.__dict__[name] = value.item()
+        if name in given:
+            if value is not given[name]:
+                raise StrategyError(
+                    f"{type(strategy).__name__}.prepare() replaced self.{name}, which is the bars' "
+                    f"own"
+                )
             continue
-        series[name] = array
-        if name not in given and array.dtype == numpy.float64:
-            first = max(first, _first_number(array))
-    for name in given:
-        if name not in series:
-            raise StrategyError(
-                f"{type(strategy).__name__}.prepare() replaced self.{name}, which is the bars' own"
-            )
-    return Prepared(MappingProxyType(series), max(first + 1, type(strategy).warmup))
+        array = _as_series(strategy, name, value, len(bars))
+        if array is not None:
+            series[name] = array
+            if array.dtype == numpy.float64:
+                first = max(first, _first_number(array))
+        elif isinstance(value, numpy.generic):
+            # Python's own numbers, so that they compute as Python's do.
+            strategy.__dict__[name] = value.item()
+    whole = ChainMap(series, cast(dict[str, Array], given))
+    return Prepared(whole, max(first + 1, type(strategy).warmup))
 
 
-def bar_series(bars: Bars) -> dict[str, Array]:
-    """Return the bars as a strategy sees them: float64 prices and volumes, times as int64."""
-    instrument = bars.instrument
-    series: dict[str, Array] = {}
-    for name, step in (
-        ("open", instrument.tick_size),
-        ("high", instrument.tick_size),
-        ("low", instrument.tick_size),
-        ("close", instrument.tick_size),
-        ("volume", instrument.lot_size),
-    ):
+class _BarSeries(Mapping[str, Array]):
+    """The bars as a strategy sees them; a column is converted when it is first asked for."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._columns: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._columns:
+            self._columns[name] = self._column(name)
+        return self._columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in BAR_SERIES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(BAR_SERIES)
+
+    def __len__(self) -> int:
+        return len(BAR_SERIES)
+
+    def _column(self, name: str) -> Array:
+        if name == "time":
+            return self._bars.open_time_ms
+        if name not in BAR_SERIES:
+            raise KeyError(name)
+        instrument = self._bars.instrument
+        step = instrument.lot_size if name == "volume" else instrument.tick_size
         # Both factors are whole numbers below 2**53 in any real market, so that one division gives
         # the float nearest to the decimal price.
         decimals = max(0, -int(step.normalize().as_tuple().exponent))
         numerator = int(step.scaleb(decimals))
-        column = getattr(bars, name).astype(numpy.float64)
-        series[name] = column * numerator / 10.0**decimals
-        series[name].flags.writeable = False
-    series["time"] = bars.open_time_ms
-    return series
+        column = getattr(self._bars, name)
+        values = numpy.divide(column if numerator == 1 else column * numerator, 10.0**decimals)
+        values.flags.writeable = False
+        return cast(Array, values)
+
+
+def bar_series(bars: Bars) -> Mapping[str, Array]:
+    """Return the bars as a strategy sees them: float64 prices and volumes, times as int64.
+
+    Each of them is made when it is first asked for, and only once.
+    """
+    return _BarSeries(bars)
 
 
 def order_shape(

@@ -69,7 +69,7 @@ const counted = (count, what) => `${number(count, 0)} ${what}${count === 1 ? "" 
 
 function percent(share, plus) {
   const text = number(100 * share, Math.abs(share) < 10 ? 2 : 0, plus);
-  return text === ABSENT ? text : `${text}\u202f%`;
+  return text === ABSENT ? text : `${text}%`;
 }
 
 function moment(ms, interval_ms) {

@@ -186,6 +186,13 @@ def test_funding_is_a_cost_of_its_own() -> None:
     assert "Setting funding.times_ms30 values" in said
 
 
+def test_a_liquidation_is_said_in_all_seriousness() -> None:
+    result = run_of(seeded_bars(24 * 200, 6), fast=5, slow=20)
+    result.fills["order"][7] = 0
+    (caution,) = facts_of(result).cautions
+    assert (caution.text, caution.is_serious) == ("Liquidated: 1 time.", True)
+
+
 def test_months_are_told_with_what_holding_made() -> None:
     facts = facts_of(run_of(seeded_bars(24 * 60, 1)))
     assert len(facts.months) == 2
@@ -222,7 +229,7 @@ SWEEP = {
 def test_a_sweep_tells_its_best_and_its_middle() -> None:
     reader = Reader(sweep_page(title="Sma", sort_by="sharpe", **SWEEP))
     assert "the best has a Sharpe ratio of 1.50, at fast 10, is_long False" in reader.text
-    assert "the one in the middle has 1.00. 33.3\u202f% of them made money" in reader.text
+    assert "the one in the middle has 1.00. 33.3% of them made money" in reader.text
     data = json.loads(reader.data)
     assert data["flags"] == ["is_long"]
     assert unpacked(data["metrics"]["sharpe"])[1:].tolist() == [1.5, 0.5]

@@ -125,6 +125,7 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
             "total_return": chance.normal(0, 0.3, rows),
             "drawdown_max": chance.random(rows),
             "my_own": chance.random(rows),
+            "win_rate": numpy.full(rows, numpy.nan),
         },
         about={"Data": HOSTILE},
     )
@@ -134,7 +135,7 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
         assert await tab.evaluate(shape) == [10, 40]
         written = "document.getElementById('map').querySelector('.xtitle').textContent"
         assert await tab.evaluate(written) == HOSTILE
-        for metric in ("drawdown_max", "my_own", "total_return"):
+        for metric in ("drawdown_max", "my_own", "win_rate", "total_return"):
             await tab.evaluate(
                 f"(s => {{ s.value = '{metric}'; s.dispatchEvent(new Event('change')) }})"
                 "(document.getElementById('metric'))"
