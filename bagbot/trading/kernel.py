@@ -579,8 +579,6 @@ def _come_in(
     joins: bool,
 ) -> None:
     """Let a new order in at the price in force, or refuse it; `index` is its command's."""
-    account = desk.account
-    price = account.price
     reason = refusals.refusal(desk, order)
     if not reason:
         reason = _refusal_of_followers(desk, order.number, index, count)
@@ -600,14 +598,17 @@ def _come_in(
     if reason:
         _refuse(order, reason)
         return
-    if order.kind == fills.MARKET and account.working_count == 0 and _fills_alone(desk, order):
-        return
-    desk.account.working[account.working_count] = order.number - 1
-    account.working_count += 1
     if order.parent:
-        order.status = tables.SLEEPING
-        return
-    order.status = tables.OPEN
+        _work(desk, order, tables.SLEEPING)
+    elif not _fills_alone(desk, order):
+        _go_live(desk, order)
+
+
+def _go_live(desk: Desk, order: OrderRow) -> None:
+    """Let an order work, and do at once what it can do at the price in force."""
+    account = desk.account
+    price = account.price
+    _work(desk, order, tables.OPEN)
     order.best = price
     order.untested = price
     if fills.at_price(order, price, desk.costs).doing or fills.cannot_rest(order):
@@ -618,10 +619,23 @@ def _come_in(
         order.untested = 0
 
 
-def _fills_alone(desk: Desk, order: OrderRow) -> bool:
-    """Fill a market order beside which nothing rests, if that is all that it can do (F1)."""
+def _work(desk: Desk, order: OrderRow, status: int) -> None:
     account = desk.account
-    if order.parent or desk.rules.is_margin or account.budget_lots != fills.UNLIMITED:
+    account.working[account.working_count] = order.number - 1
+    account.working_count += 1
+    order.status = status
+
+
+def _refuse(order: OrderRow, reason: int) -> None:
+    order.status = tables.REFUSED
+    order.reason = reason
+
+
+def _fills_alone(desk: Desk, order: OrderRow) -> bool:
+    """Fill a market order if it is the only one, so that nothing else can happen (F1)."""
+    account = desk.account
+    is_alone = account.working_count == 0 and account.budget_lots == fills.UNLIMITED
+    if order.kind != fills.MARKET or not is_alone or desk.rules.is_margin:
         return False
     if order.is_buy:
         price = fills.bought_at(account.price, desk.costs)
@@ -633,11 +647,6 @@ def _fills_alone(desk: Desk, order: OrderRow) -> bool:
         return False
     order.status = tables.FILLED
     return True
-
-
-def _refuse(order: OrderRow, reason: int) -> None:
-    order.status = tables.CANCELLED if reason == tables.BY_PAIR else tables.REFUSED
-    order.reason = reason
 
 
 def _join_pair(desk: Desk, order: OrderRow) -> int:
