@@ -83,7 +83,7 @@ def open_orders(desk: Desk) -> int:
     return int(desk.account.working_count)
 
 
-def is_open(desk: Desk, number: int) -> bool:
+def is_open(desk: Desk | Book, number: int) -> bool:
     """Return whether the order rests, or sleeps."""
     if number < 1 or number > desk.account.order_count:
         return False
@@ -327,14 +327,15 @@ def _act_at_once(desk: Desk, order: OrderRow) -> None:
     price = account.price
     bar = account.bar if desk.rules.fills_at_close else account.bar + 1
     when = tables.AT_CLOSE if desk.rules.fills_at_close else tables.AT_OPEN
-    if order.kind == fills.MARKET and not order.pair and not desk.rules.is_margin:
-        # The short way of what follows: nothing else can be next.
-        book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
-        money.value_until(desk, bar)
-        _carry_out(book, order, fills.at_price(order, price, desk.costs), bar, when)
-        if order.status != tables.OPEN:
-            return
-    _play(desk, fills.Bar(price, price, price, price, 0), bar, when)
+    if order.status != tables.QUEUED:
+        _play(desk, fills.Bar(price, price, price, price, 0), bar, when)
+        return
+    # It is alone on the market: its fill is all that can happen, and its money is locked (F1).
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
+    money.value_until(desk, bar)
+    outcome = fills.at_price(order, price, desk.costs)
+    money.settle(book, order, outcome.price, order.lots, bar, when, False)
+    order.status = tables.FILLED
 
 
 def _close_touched(desk: Desk, bar: int) -> None:
@@ -635,6 +636,8 @@ def _come_in(
     if reason:
         _refuse(order, reason)
         return False
+    if _is_alone(book, order):
+        return True
     book.account.working[account.working_count] = order.number - 1
     account.working_count += 1
     if order.parent:
@@ -647,6 +650,17 @@ def _come_in(
         return True
     order.untested = 0
     return False
+
+
+def _is_alone(book: Book, order: OrderRow) -> bool:
+    """Return whether a market order can neither meet another order nor be cut short."""
+    return bool(
+        order.kind == fills.MARKET
+        and order.parent == 0
+        and book.account.working_count == 0
+        and book.account.budget_lots == fills.UNLIMITED
+        and not book.rules.is_margin
+    )
 
 
 def _refuse(order: OrderRow, reason: int) -> None:

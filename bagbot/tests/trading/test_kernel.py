@@ -244,11 +244,11 @@ def test_no_fill_is_outside_its_bar_and_none_comes_before_its_order(seed):
         order = desk.orders[row.order - 1]
         bar, price = int(row.bar), int(row.price)
         assert bar >= order.bar + (row.when != tables.AT_CLOSE)
-        if row.when == tables.AT_CLOSE:
-            assert price == desk.close[bar]
-        elif row.is_maker and row.when == tables.AT_OPEN:
+        if row.is_maker and row.when != tables.IN_RANGE:
             # Gapped through, it keeps its own limit (F5).
             assert price == order.limit
+        elif row.when == tables.AT_CLOSE:
+            assert price == desk.close[bar]
         elif row.when == tables.AT_OPEN:
             assert price == desk.open[bar]
         else:
