@@ -134,7 +134,7 @@ def place(
     order = desk.orders[number - 1]
     order.placed_kind = order.kind = kind
     order.is_buy = is_buy
-    order.trailing_ppm = trailing_ppm
+    order.trailing_ppm = order.placed_trailing_ppm = trailing_ppm
     order.time_in_force = time_in_force
     order.is_reduce_only = is_reduce_only
     order.pair = pair
@@ -196,7 +196,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
         order.ordered = _AS_LEFT
     order.placed_kind = order.kind = old.kind
     order.is_buy = old.is_buy
-    order.trailing_ppm = old.trailing_ppm
+    order.trailing_ppm = order.placed_trailing_ppm = old.trailing_ppm
     order.time_in_force = old.time_in_force
     order.is_reduce_only = old.is_reduce_only
     _command(desk, tables.AMEND, new, number)
@@ -266,6 +266,22 @@ def close_bar(desk: Desk, bar: int) -> None:
     account.price = price
     if price <= account.bound_low or price >= account.bound_high:
         _meet_open(desk, bar + 1)
+
+
+def quiet_until(desk: Desk) -> int:
+    """Return the bar before which no bar can touch the account: nothing rests, nothing is due.
+
+    Until then `close_bar` need not be called: a loop may just note the bar that has closed, and
+    call `meet_quietly` where commands were queued.
+    """
+    account = desk.account
+    is_quiet = account.bound_low < 0 and account.bound_high == tables.NEVER
+    return account.watched_bar if is_quiet else 0
+
+
+def meet_quietly(desk: Desk) -> None:
+    """Let the price be the open of the next bar, as `close_bar` does when it touches nothing."""
+    desk.account.price = desk.open[desk.account.bar + 1]
 
 
 def act(desk: Desk) -> None:

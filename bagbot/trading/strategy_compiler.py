@@ -89,14 +89,24 @@ def bracket(
 _LOOP: Final = """
 @njit(**{{**OPTIONS, "no_cpython_wrapper": False}})
 def run(desk, first, start, stop, record, {arrays}):
-    state = record[0]
+    state, account = record[0], desk.account
+    quiet_until = start
     for index in range(start, stop):
-        kernel.close_bar(desk, index)
+        is_quiet = index < quiet_until
+        if is_quiet:
+            account.bar = index
+        else:
+            kernel.close_bar(desk, index)
+            quiet_until = kernel.quiet_until(desk)
         if index >= first:
             {on_bar}({context})
-            if desk.account.command_count:
+            if account.command_count:
+                if is_quiet:
+                    kernel.meet_quietly(desk)
                 kernel.act(desk)
-        if kernel.is_full(desk):
+                quiet_until = kernel.quiet_until(desk)
+                is_quiet = False
+        if not is_quiet and kernel.is_full(desk):
             return index + 1
     if stop == len(desk.close):
         kernel.finish(desk)
@@ -196,8 +206,8 @@ def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
     arrays = [f"a_{name}" for name in translation.series]
     arrays += [f"t_{name}" for name in translation.tables]
     context = ", ".join(["desk", "state", "index", *arrays])
-    path = inspect.getsourcefile(type(strategy)) or "?"
-    parts = [_HEAD.format(name=type(strategy).__name__, path=Path(path).name, kernel=kernel)]
+    path = Path(translation.functions[-1].path).name
+    parts = [_HEAD.format(name=type(strategy).__name__, path=path, kernel=kernel)]
     parts += [f"{name} = own(checked_arithmetic.{name})\n" for name in translation.helpers]
     parts += [
         f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"

@@ -74,7 +74,6 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
     notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL") or {}
     by_side = filters.get("PERCENT_PRICE_BY_SIDE", {})
     percent = filters.get("PERCENT_PRICE", {})
-    trailing = filters.get("TRAILING_DELTA", {})
     both_ways = "contractType" not in row
     return Instrument(
         symbol=symbol,
@@ -104,22 +103,30 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
         or _limit(percent, "multiplierDown"),
         sell_price_ratio_max=_limit(by_side, "askMultiplierUp")
         or (_limit(percent, "multiplierUp") if both_ways else None),
-        # Spot and futures name the counts differently.
-        open_orders_max=_count(filters.get("MAX_NUM_ORDERS", {}), "maxNumOrders", "limit"),
-        open_stops_max=_count(filters.get("MAX_NUM_ALGO_ORDERS", {}), "maxNumAlgoOrders", "limit"),
-        trailing_delta_min=_count(trailing, "minTrailingAboveDelta"),
-        trailing_delta_max=_count(trailing, "maxTrailingAboveDelta"),
+        open_orders_max=_count(filters.get("MAX_NUM_ORDERS"), "maxNumOrders", "limit"),
+        open_stops_max=_count(filters.get("MAX_NUM_ALGO_ORDERS"), "maxNumAlgoOrders", "limit"),
+        # Where the two directions differ, what both allow.
+        trailing_delta_min=max(_trailing(filters, "minTrailing"), default=None),
+        trailing_delta_max=min(_trailing(filters, "maxTrailing"), default=None),
     )
+
+
+def _count(filter_row: Row | None, *names: str) -> int | None:
+    """Return a filter's number under the name that it has there; spot and futures differ."""
+    return (
+        next((int(filter_row[n]) for n in names if n in filter_row), None) if filter_row else None
+    )
+
+
+def _trailing(filters: Mapping[str, Row], which: str) -> list[int]:
+    row = filters.get("TRAILING_DELTA", {})
+    return [int(row[name]) for name in (f"{which}AboveDelta", f"{which}BelowDelta") if name in row]
 
 
 def _limit(filter_row: Row, name: str) -> Decimal | None:
     # Binance switches a part of a filter off by a 0.
     value = filter_row.get(name)
     return None if value is None else Decimal(value) or None
-
-
-def _count(filter_row: Row, *names: str) -> int | None:
-    return next((int(filter_row[name]) for name in names if name in filter_row), None)
 
 
 def order_from(row: Row, symbols: Symbols, *, client_order_id: str | None = None) -> ExchangeOrder:
