@@ -4,13 +4,11 @@ Heavy modules are imported where they are used, so that `bagbot --help` and `bag
 at once.
 """
 
-import asyncio
 import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
