@@ -33,6 +33,9 @@ StrategyId = Annotated[
 Parameters = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE of the strategy; repeatable.")
 ]
+Timeframe = Annotated[
+    str, typer.Option("--timeframe", "--interval", help="How long a bar is: 1m, 5m, 1h.")
+]
 Cash = Annotated[str, typer.Option(help="How much of the quote asset is the strategy's own.")]
 History = Annotated[int, typer.Option(min=0, max=999, help="How many bars from before it it sees.")]
 
@@ -42,7 +45,7 @@ def trade(
     strategy: StrategyName,
     account: Where = TradedAccount.PAPER,
     symbol: Annotated[str, typer.Option(help="The market as CCXT calls it.")] = "BTC/USDT",
-    interval: Annotated[str, typer.Option(help="How long a bar is: 1m, 5m, 1h.")] = "1m",
+    timeframe: Timeframe = "1m",
     param: Parameters = None,
     cash: Cash = "10000",
     strategy_id: StrategyId = None,
@@ -60,9 +63,9 @@ def trade(
     cls = strategy_class(strategy)
     trades = cls(**parameters_from(param or (), cls))
     settings = LiveSettings(
-        strategy_id=strategy_id or f"{cls.__name__}-{symbol}-{interval}",
+        strategy_id=strategy_id or f"{cls.__name__}-{symbol}-{timeframe}",
         symbol=symbol,
-        timeframe=interval,
+        timeframe=timeframe,
         cash=_amount(cash),
         history_bars=history,
     )

@@ -21,12 +21,14 @@ from bagbot.domain.order import Order, OrderStatus, OrderType, TimeInForce
 from bagbot.marketdata.bars_file import read_bars
 from bagbot.tests.every_order import EveryOrder, Seen, TellingEveryOrder, heard
 from bagbot.tests.live_trading import CASH, SYMBOL, bar_venue, trading_live
+from bagbot.tests.simulator.test_bar_venue import write_bars
 from bagbot.tests.simulator.test_market import real_data
 from bagbot.tests.simulator.test_recorded_fills import invented_bars
 from bagbot.trading import kernel_tables as tables
 from bagbot.trading.backtest_result import BacktestResult
 from bagbot.trading.backtest_settings import Costs
 from bagbot.trading.backtester import Backtester
+from bagbot.trading.strategy import Strategy
 
 BAR_COUNT = 200
 PLAIN = Costs()
@@ -71,14 +73,16 @@ def bars_of(kind: str, folder: Path) -> Path:
     return path
 
 
-async def lived(path: Path, folder: Path, costs: fills.Costs, seed: int) -> Lived:
-    """Trade live over all but the last bars."""
+async def lived(
+    path: Path, folder: Path, costs: fills.Costs, strategy: Strategy, count: int = BAR_COUNT
+) -> Lived:
+    """Trade live until so many bars have closed."""
     heard()
     async with (
         bar_venue(path, costs) as server,
-        trading_live(server, folder, TellingEveryOrder(seed=seed)) as live,
+        trading_live(server, folder, strategy) as live,
     ):
-        for _ in range(BAR_COUNT):
+        for _ in range(count):
             await live.step()
         executor, trader = live.executor, live.trader
         orders = trader.orders()
@@ -124,12 +128,10 @@ def fills_live(found: Lived) -> list[tuple[object, ...]]:
     return rows
 
 
-def fills_backtested(result: BacktestResult) -> list[tuple[object, ...]]:
+def fills_backtested(result: BacktestResult, count: int = BAR_COUNT) -> list[tuple[object, ...]]:
     """Return the fills until the last decision that was also carried out live."""
     rows = result.fills
-    happened = (rows["bar"] < BAR_COUNT) | (
-        (rows["bar"] == BAR_COUNT) & (rows["when"] == tables.AT_OPEN)
-    )
+    happened = (rows["bar"] < count) | ((rows["bar"] == count) & (rows["when"] == tables.AT_OPEN))
     names = [
         *("order", "is_buy", "price", "lots", "fee_units", "fee_in_base", "is_maker"),
         *("held_after", "cash_units_after"),
@@ -169,7 +171,7 @@ async def test_a_backtest_is_what_trades(
     sys.stdout.write(f"seed {seed}\n")
     path = bars_of(kind, tmp_path)
     (tmp_path / "home").mkdir()
-    found = await lived(path, tmp_path / "home", costs.ppm(), seed)
+    found = await lived(path, tmp_path / "home", costs.ppm(), TellingEveryOrder(seed=seed))
     bars = read_bars(path, instrument=found.instrument)[: BAR_COUNT + 1]
 
     interpreted = backtested(TellingEveryOrder, bars, costs, seed, "interpreted")
@@ -187,3 +189,40 @@ async def test_a_backtest_is_what_trades(
     assert {request.time_in_force for request in traded} >= set(TimeInForce)
     assert any(request.trailing_delta for request in traded)
     assert {fill.is_maker for _, _, fill in found.fills} == {True, False}
+
+
+class Amending(Strategy):
+    """Amends a stop-limit that has triggered: it is a limit order by then."""
+
+    def prepare(self) -> None:
+        self.number = 0
+
+    def on_bar(self) -> None:
+        if self.index == 1:
+            self.buy(0.5)
+        elif self.index == 2:
+            self.number = self.sell(0.1, stop=99.0, limit=99.6)
+        elif self.index == 3:
+            self.number = self.amend(self.number, limit=99.3)
+
+
+async def test_a_stop_that_has_triggered_is_amended_as_what_it_has_become(tmp_path: Path) -> None:
+    rows = [
+        (100.0, 101.0, 99.5, 100.0, 5.0),
+        (100.0, 101.0, 99.5, 100.0, 5.0),
+        (100.0, 100.5, 99.5, 100.0, 5.0),
+        (100.0, 100.2, 98.9, 99.0, 5.0),
+        (99.0, 99.5, 98.9, 99.2, 5.0),
+        (99.2, 99.2, 99.1, 99.2, 5.0),
+        (99.2, 99.2, 99.1, 99.2, 5.0),
+    ]
+    path = write_bars(tmp_path / "bars.parquet", rows)
+    found = await lived(path, tmp_path, PLAIN.ppm(), Amending(), 6)
+    result = Backtester(
+        Amending, read_bars(path, instrument=found.instrument), cash=CASH, mode="interpreted"
+    ).run()
+    amended = found.orders[3]
+    assert amended is not None
+    assert (amended.intent.request.type, amended.status) == (OrderType.LIMIT, OrderStatus.FILLED)
+    assert fills_live(found) == fills_backtested(result, 6)
+    assert [row[:4] for row in fills_live(found)][-1] == (3, False, 9930, 10_000)

@@ -3,7 +3,10 @@
 Everything is real, over sockets, on the stepped bar venue.
 """
 
+import asyncio
 import json
+import random
+import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -29,8 +32,6 @@ from bagbot.tests.simulator.test_recorded_fills import invented_bars
 from bagbot.trading.journal_records import BarDecided, Command, Doing
 from bagbot.trading.live_trader import LiveSettings
 from bagbot.trading.strategy import Strategy
-
-START_MS = 1_767_225_600_000
 
 
 class Counting(Strategy):
@@ -71,7 +72,7 @@ async def test_a_restart_changes_nothing_of_what_a_strategy_sees(
         folder.mkdir()
         async with bar_venue(bars, costs) as server:
             done = 0
-            for until in (*sorted(restarts), 60):
+            for until in (*sorted(restarts), 40):
                 async with trading_live(server, folder, TellingEveryOrder(seed=seed)) as live:
                     if done:
                         # What was decided last is looked at once more.
@@ -82,10 +83,43 @@ async def test_a_restart_changes_nothing_of_what_a_strategy_sees(
         return heard()
 
     whole = await seen(tmp_path / "whole", set())
-    broken = await seen(tmp_path / "broken", {7, 8, 30, 44})
+    broken = await seen(tmp_path / "broken", {7, 8, 25})
     # Written out, because NaN is not equal to itself.
     assert list(map(repr, broken)) == list(map(repr, whole))
     assert len({position for _, position, *_ in whole}) > 10
+
+
+async def test_an_interruption_at_any_moment_changes_nothing_of_what_a_strategy_sees(
+    bars: Path, tmp_path: Path
+) -> None:
+    chance, count = random.Random(3), 15
+    sys.stdout.write("seed 3\n")
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    async with (
+        bar_venue(bars, fills.Costs()) as server,
+        trading_live(server, tmp_path / "whole", TellingEveryOrder(seed=16)) as live,
+    ):
+        await steps(live, count)
+    whole = heard()
+    async with bar_venue(bars, fills.Costs()) as server:
+        async with trading_live(server, tmp_path / "broken", TellingEveryOrder(seed=16)) as live:
+            # The venue tells its record's times as if it were today.
+            closed_ms = await bar_in_play_ms(server)
+            shift_ms = await live.step() - closed_ms
+        for _ in range(count - 1):
+            async with trading_live(
+                server, tmp_path / "broken", TellingEveryOrder(seed=16)
+            ) as live:
+                await until_decided(live, closed_ms + shift_ms)
+                closed_ms = await step(server)
+                # From before the bar is heard of to after its last order is answered.
+                await asyncio.sleep(chance.uniform(0, 0.05))
+        async with trading_live(server, tmp_path / "broken", TellingEveryOrder(seed=16)) as live:
+            await until_decided(live, closed_ms + shift_ms)
+    # Who is interrupted before a decision is written down makes it once more, and sees the same.
+    assert list(dict.fromkeys(map(repr, heard()))) == list(map(repr, whole))
+    assert len({position for _, position, *_ in whole}) > 5
 
 
 async def test_a_decision_that_was_interrupted_is_carried_out_once(
@@ -293,7 +327,7 @@ async def test_another_strategy_under_the_same_id_is_refused(bars: Path, tmp_pat
             await live.step()
         for strategy, more, words in (
             (Wanting(), {}, "name Counting, not Wanting"),
-            (Counting(), {"cash": Decimal(5)}, "cash 100000, not 5"),
+            (Counting(), {"cash": Decimal(5)}, "cash 300000, not 5"),
             (Counting(), {"timeframe": "5m"}, "timeframe 1m, not 5m"),
         ):
             async with trading_live(server, tmp_path, strategy, **more) as live:
@@ -312,8 +346,22 @@ async def steps(live: Stepped, count: int) -> None:
         await live.step()
 
 
-async def step(server: SimulatorServer) -> None:
+async def until_decided(live: Stepped, bar_ms: int) -> None:
+    """Return once all of a bar's decision is carried out, and of those before it."""
+    while await live.decided() != bar_ms:
+        pass
+
+
+async def step(server: SimulatorServer) -> int:
+    """Say "bar done", and return which bar that was, by the record's times (ms)."""
+    closed_ms = await bar_in_play_ms(server)
     await post(server, "/admin/step", None)
+    return closed_ms
+
+
+async def bar_in_play_ms(server: SimulatorServer) -> int:
+    async with aiohttp.ClientSession() as http, http.get(server.url + "/admin/clock") as answer:
+        return int((await answer.json())["bar"]["open_ms"])
 
 
 async def post(server: SimulatorServer, path: str, body: object) -> None:
