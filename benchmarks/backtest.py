@@ -175,22 +175,26 @@ def environment() -> dict[str, str]:
 
 
 def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
+    """Print the medians. The ratios are of processor time: the wall clock shows others' work, too."""
     print(f"\n## {work}\n")
-    print("| | version | fills at | bars | bars/s | ours is | memory MB | trades | equity |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    rates = {
-        runner: statistics.median(report["bars"] / report["wall_s"] for report in found)
-        for runner, found in reports.items()
-    }
-    ours = next((rate for runner, rate in rates.items() if runner.script == OURS), None)
-    for runner, rate in sorted(rates.items(), key=lambda each: -each[1]):
+    print("| | version | fills at | bars | bars/s | bars/CPU s | ours is | MB | trades | equity |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    walls, processors = (
+        {
+            runner: statistics.median(report["bars"] / report[span] for report in found)
+            for runner, found in reports.items()
+        }
+        for span in ("wall_s", "cpu_s")
+    )
+    ours = next((rate for runner, rate in processors.items() if runner.script == OURS), None)
+    for runner, rate in sorted(processors.items(), key=lambda each: -each[1]):
         report = reports[runner][0]
         ratio = f"{ours / rate:,.3g} x" if ours else ""
         memory = max(each["memory_mb"] for each in reports[runner])
         print(
             f"| {runner.label} | {report['version']} | {report['fills_at']} | {report['bars']:,} "
-            f"| {rate:,.0f} | {ratio} | {memory:,.0f} | {report['trades']:,} "
-            f"| {report['equity']:,.4f} |"
+            f"| {walls[runner]:,.0f} | {rate:,.0f} | {ratio} | {memory:,.0f} "
+            f"| {report['trades']:,} | {report['equity']:,.4f} |"
         )
     for bars in sorted({found[0]["bars"] for found in reports.values()}):
         trades = {found[0]["trades"] for found in reports.values() if found[0]["bars"] == bars}

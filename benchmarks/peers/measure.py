@@ -24,8 +24,8 @@ STOP, TARGET = 0.005, 0.005
 GRID_STEPS = [0.001 * step for step in range(1, 6)]
 GRID_BARS = 20
 GRID_STOCK = 2_000
-"""`grid`: what it buys first, every how many bars it cancels its limits and places new ones, and
-their distances from the last close, on both sides."""
+"""`grid`: at bar 1 it buys its stock; at every bar whose number GRID_BARS divides it cancels its
+limits and places new ones, so far from the last close on both sides."""
 
 SWEEP_FAST = list(range(5, 55))
 SWEEP_SLOW = list(range(60, 260, 2))

@@ -73,9 +73,9 @@ class Grid(Strategy):
         self.steps = len(GRID_STEPS)
 
     def on_bar(self) -> None:
-        if self.index == 0:
+        if self.index == 1:
             self.buy(float(GRID_STOCK))
-        elif (self.index + 1) % GRID_BARS == 0:
+        elif self.index % GRID_BARS == 0:
             self.cancel_all()
             price = self.close[-1]
             for step in range(1, self.steps + 1):
