@@ -175,7 +175,7 @@ def environment() -> dict[str, str]:
 
 
 def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
-    """Print the medians. The ratios are of processor time: the wall clock shows others' work, too."""
+    """Print the medians; the ratios are of processor time, which other work disturbs less."""
     print(f"\n## {work}\n")
     print("| | version | fills at | bars | bars/s | bars/CPU s | ours is | MB | trades | equity |")
     print("|---|---|---|---|---|---|---|---|---|---|")
