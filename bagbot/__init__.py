@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bagbot.trading.order_executor import OrderExecutor
     from bagbot.trading.risk_manager import RiskLimits, RiskManager
     from bagbot.trading.strategy import Strategy
+    from bagbot.trading.sweep import Sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "SimulatorSettings",
     "SqliteJournal",
     "Strategy",
+    "Sweep",
     "SystemClock",
 ]
 
@@ -54,6 +56,7 @@ _MODULES: Final = {
     "SimulatorSettings": "bagbot.simulator.server",
     "SqliteJournal": "bagbot.storage.sqlite_journal",
     "Strategy": "bagbot.trading.strategy",
+    "Sweep": "bagbot.trading.sweep",
     "SystemClock": "bagbot.system_clock",
 }
 

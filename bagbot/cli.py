@@ -22,6 +22,7 @@ from bagbot import __version__
 from bagbot.api.tokens import Scope, TokenStore
 from bagbot.cli_backtest import backtest_app
 from bagbot.cli_data import data_app
+from bagbot.cli_sweep import sweep_app
 from bagbot.config import Home, load_settings
 from bagbot.domain.errors import BagbotError, JournalError
 from bagbot.system_clock import SystemClock
@@ -41,6 +42,7 @@ journal_app = typer.Typer(
 app.add_typer(journal_app, name="journal")
 app.add_typer(data_app, name="data")
 app.add_typer(backtest_app)
+app.add_typer(sweep_app)
 
 
 class Account(StrEnum):

@@ -70,6 +70,10 @@ TakerFee = Annotated[float, typer.Option(help="A fraction of the value.")]
 Slippage = Annotated[float, typer.Option(help="What a taker loses, as a fraction of the price.")]
 MarketKind = Annotated[Market, typer.Option("--market", help="spot, or usdm: perpetual futures.")]
 Leverage = Annotated[int, typer.Option(min=1, help="With --market usdm.")]
+RunMethod = Annotated[
+    RunMode,
+    typer.Option("--mode", help="auto compiles what can be compiled; python is for debuggers."),
+]
 
 
 @backtest_app.command()
@@ -92,9 +96,7 @@ def backtest(
     fill_at: Annotated[
         FillAt, typer.Option(help="close is for research only: nobody can trade it.")
     ] = FillAt.OPEN,
-    mode: Annotated[
-        RunMode, typer.Option(help="auto compiles what can be compiled; python is for debuggers.")
-    ] = RunMode.AUTO,
+    mode: RunMethod = RunMode.AUTO,
     report: Annotated[
         Path | None, typer.Option(help="Write the report, one HTML file, here.")
     ] = None,
@@ -109,12 +111,12 @@ def backtest(
     from bagbot.reports.page import write_page
     from bagbot.reports.terminal import terminal_summary
 
-    bars = _bars(data, symbol, timeframe, exchange, since, until, zone)
+    bars = recorded_bars(data, symbol, timeframe, exchange, since, until, zone)
     make = _backtester(
         strategy, param, cash, maker_fee, taker_fee, slippage, market, leverage, fill_at
     )
     quality = examine(bars)
-    with _progress("playing") as tell, _place_of_errors(strategy):
+    with shown_progress("playing") as tell, errors_with_place(strategy):
         result = make(bars, mode.value).run(on_progress=tell)
     notes = [] if quality.is_clean else list(quality.lines())
     if check:
@@ -151,7 +153,7 @@ def check(
     """Look thoroughly for what a strategy cannot have known; exit code 1 if there is something."""
     from bagbot.marketdata.quality import examine
 
-    bars = _bars(data, symbol, timeframe, exchange, since, until, zone)
+    bars = recorded_bars(data, symbol, timeframe, exchange, since, until, zone)
     make = _backtester(strategy, param, "10000", 0.001, 0.001, 0.0, market, leverage, FillAt.OPEN)
     for line in examine(bars).lines():
         print(line)
@@ -174,7 +176,7 @@ def warmup(
 
     begun = time.perf_counter()
     for name in [*example_names(), *(strategy or ())]:
-        with _place_of_errors(name):
+        with errors_with_place(name):
             seconds = compiled_seconds(strategy_class(name))
         print(f"{name:<24} {seconds:6.1f} s", flush=True)
     print(f"{'in all':<24} {time.perf_counter() - begun:6.1f} s")
@@ -236,11 +238,11 @@ def _examined(
         return make(some, "auto").run().orders
 
     made = cls(**parameters_from(param or (), cls))
-    with _place_of_errors(strategy):
+    with errors_with_place(strategy):
         return examine(made, bars, play, cuts=cuts, replays=replays)
 
 
-def _bars(
+def recorded_bars(
     data: Path | None,
     symbol: str | None,
     timeframe: str | None,
@@ -249,7 +251,7 @@ def _bars(
     until: str | None,
     zone: str | None,
 ) -> "Bars":
-    """Return the bars of a file, or of the catalogue."""
+    """Return the bars of a file, or of the catalogue; raises DataError when there are none."""
     start_ms = None if since is None else _day_ms(since)
     end_ms = None if until is None else _day_ms(until)
     if data is None:
@@ -259,6 +261,7 @@ def _bars(
             raise DataError("name a file with --data, or --symbol and --timeframe")
         catalog = Catalog(Home(load_settings().home).path / "data")
         return catalog.load(symbol, timeframe, exchange=exchange, start_ms=start_ms, end_ms=end_ms)
+
     from bagbot.marketdata.bars_file import read_bars
 
     bars = read_bars(data, symbol=symbol, timeframe=timeframe, zone=zone)
@@ -280,7 +283,7 @@ def _day_ms(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _place_of_errors(strategy: str) -> Iterator[None]:
+def errors_with_place(strategy: str) -> Iterator[None]:
     """Tell an error of the strategy's own code in one line: where, what, and at which bar."""
     from bagbot.trading.strategy_loader import place_in_strategy, strategy_class
 
@@ -303,7 +306,7 @@ def _notes(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show on standard error, if a person sees it, how far a long run is."""
     from rich.console import Console
     from rich.progress import Progress

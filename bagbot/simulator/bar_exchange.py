@@ -1,20 +1,20 @@
 """The spot exchange on bars: the accounts and orders of `Exchange`, with every fill by BarMatcher.
 
-It differs in three ways: what fills or triggers is judged by bars, a fee is rounded up, and a
-fill at an open is a taker's even if the order had rested. The book keeps resting orders and the
-market's quotes to be looked at; nothing matches in it.
+It differs in four ways: what fills or triggers is judged by bars, a fee is rounded up, a fill at
+an open is a taker's even if the order had rested, and a pending order whose price is reached
+already when it begins acts at once instead of being refused (FILL_RULES, F12). The book keeps
+resting orders and the market's quotes to be looked at; nothing matches in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bagbot.domain import fills
 from bagbot.simulator.amounts import quote_amount
 from bagbot.simulator.bar_matcher import BarEvent, BarMatcher
 from bagbot.simulator.book_matcher import Match, Plan
 from bagbot.simulator.exchange import Moment
-from bagbot.simulator.list_exchange import ListExchange, ListPlacement
+from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.order_filters import check_filters_live
-from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
     Execution,
@@ -36,12 +36,17 @@ class BarExchange(ListExchange):
             symbols, maker_fee_ppm=costs.maker_fee_ppm, taker_fee_ppm=costs.taker_fee_ppm
         )
         self._matchers = {
-            symbol: BarMatcher(rules, costs) for symbol, rules in self.symbols.items()
+            symbol: BarMatcher(rules, costs, self._open_lists)
+            for symbol, rules in self.symbols.items()
         }
 
-    def place_list(self, command: PlaceOrderList, now: Moment) -> ListPlacement:
-        """Refuse it: which order of a list a bar reaches first is not judged by the rules yet."""
-        raise OrderRefusedError(Refusal.LISTS_UNSUPPORTED)
+    def release_due_orders(self, now: Moment) -> None:
+        """Let the followers of working orders begin that were filled when they were placed."""
+        while self._completed:
+            order_list = self._completed.popleft()
+            self._begin(order_list, now)
+            matcher = self._matchers[order_list.symbol]
+            self._carry_out(matcher.wake(self._open_legs(order_list)), now)
 
     def market_moves(
         self, symbol: str, price: int, price_range: tuple[int, int] | None, now: Moment
@@ -92,18 +97,45 @@ class BarExchange(ListExchange):
             # One that was not allowed to go live has ended before its fill.
             if not order.is_open:
                 continue
-            if event.kind == fills.TRIGGERED:
-                self._go_live(order, now)
-            elif event.kind == fills.EXPIRED:
+            # The others of an OCO end before it acts, so what the rules cancel has ended by then.
+            assert event.kind != fills.CANCELLED, event
+            if event.kind == fills.EXPIRED:
                 if order.type.has_limit:
                     self._take_off(order)
                 self._finish_placing(order, Plan([], order.remaining), now)
+                continue
+            if order.list_id >= 0:
+                self._leg_starts(order, now)
+            if event.kind == fills.TRIGGERED:
+                self._go_live(order, now)
             else:
                 self._fill_resting(event, now)
+            # Whoever waited for this fill is awake for what follows.
+            while self._completed:
+                self._begin(self._completed.popleft(), now)
         # A trailing stop may have moved although nothing happened to it.
         for order in self._open_by_id.values():
             if order.trailing_delta and not order.is_working:
                 self._changes.orders[order.order_id] = order
+
+    def _check_pending(self, legs: Sequence[Order]) -> None:
+        """Check nothing: what is reached already acts at once (F12)."""
+
+    def _plan_pending(self, order: Order) -> Plan:
+        return Plan([], order.quantity)
+
+    def _start_pending(self, order: Order, plan: Plan, now: Moment) -> None:
+        """Let a pending order rest; what the price does to it is told by the rules."""
+        if order.type.is_stop:
+            self._start(order, plan, now)
+        elif order.type.has_limit:
+            self._rest(order)
+        self._changes.orders[order.order_id] = order
+
+    def _rest(self, order: Order) -> None:
+        order.queue_number = self.next_event_id
+        self.books[order.symbol].rest(order)
+        self._changes.books[order.symbol] = None
 
     def _go_live(self, order: Order, now: Moment) -> None:
         """Make a triggered stop the market or limit order it has been waiting to be."""
@@ -119,9 +151,7 @@ class BarExchange(ListExchange):
         order.released_ns = order.update_time_ns = now.time_ns
         self._emit("RELEASED", order, now, is_on_book=True)
         if order.type.has_limit:
-            order.queue_number = self.next_event_id
-            self.books[order.symbol].rest(order)
-            self._changes.books[order.symbol] = None
+            self._rest(order)
 
     def _fill_resting(self, event: BarEvent, now: Moment) -> None:
         order = event.order

@@ -5,7 +5,7 @@ of 1e-8. There is no book: accounts do not meet each other, and each has the sam
 it. Rules: docs/FILL_RULES.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bagbot.domain import fills
@@ -13,6 +13,8 @@ from bagbot.simulator.book_matcher import Match, Plan
 from bagbot.simulator.orders import (
     MARKET_ACCOUNT,
     Order,
+    OrderList,
+    OrderStatus,
     OrderType,
     PlaceOrder,
     TimeInForce,
@@ -51,9 +53,13 @@ class BarEvent(NamedTuple):
 class BarMatcher:
     """One symbol's market, bar by bar. Until `open_bar`, and after `close`, nothing fills."""
 
-    def __init__(self, rules: SymbolRules, costs: fills.Costs) -> None:
+    def __init__(
+        self, rules: SymbolRules, costs: fills.Costs, lists: Mapping[int, OrderList]
+    ) -> None:
+        """`lists` are the exchange's open order lists, by their ids, as they are at any time."""
         self._rules = rules
         self._costs = costs
+        self._lists = lists
         self._scale = fills.scale_of(rules.tick, rules.lot)
         self._open_ticks = 0
         self._budget_lots = fills.UNLIMITED
@@ -67,6 +73,16 @@ class BarMatcher:
         self._open_ticks = open_price // self._rules.tick
         self._budget_lots = fills.volume_budget(closed_volume // self._rules.lot, self._costs)
         self._left.clear()
+        return [
+            event
+            for account_id, own in _by_account(orders)
+            for event in self._resting_events(account_id, own, None)
+        ]
+
+    def wake(self, orders: Iterable[Order]) -> list[BarEvent]:
+        """Return what orders do that begin to work now, while the price stands at the open."""
+        if self._open_ticks == 0:
+            return []
         return [
             event
             for account_id, own in _by_account(orders)
@@ -160,6 +176,7 @@ class BarMatcher:
             # What trails is a stop, whichever way it is called.
             kind = fills.STOP_LIMIT if order.type.has_limit else fills.STOP
             trailing_ppm = order.trailing_delta * _PPM_OF_BASIS_POINT
+        pair, parent = self._links(order)
         return fills.WorkingOrder(
             number=order.order_id,
             kind=kind,
@@ -170,7 +187,18 @@ class BarMatcher:
             time_in_force=_TIMES_IN_FORCE[order.time_in_force],
             trailing_ppm=trailing_ppm,
             best=order.trailing_extreme // self._rules.tick,
+            pair=pair,
+            parent=parent,
         )
+
+    def _links(self, order: Order) -> tuple[int, int]:
+        """Return the pair that the order is one of, and the order it waits for; 0 for none."""
+        order_list = self._lists.get(order.list_id)
+        if order_list is None or order.order_id == order_list.working_id:
+            return 0, 0
+        is_pending = order.status is OrderStatus.PENDING_NEW
+        # The rules count pairs from 1, the exchange its lists from 0.
+        return order.list_id + 1, (order_list.working_id or 0) if is_pending else 0
 
     def _match(self, command: PlaceOrder, price: int, quantity: int) -> Match:
         """Return the trade as the exchange knows trades: against an order of the market."""

@@ -184,8 +184,7 @@ class BarVenue(Venue):
         time_ns = self.clock.wire_start_ns
         history = self._series.history()
         self._closed_volume = history[-1].volume if history else 0
-        for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
-            self.exchange.restore_order(order)
+        self._restore_orders()
         if self._series.is_over:
             self._close_market()
         else:

@@ -9,7 +9,7 @@ list tells of its beginning after its orders, and of its end after the last of t
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -229,8 +229,7 @@ class ListExchange(CommandedExchange):
     def _begin(self, order_list: OrderList, now: Moment) -> None:
         legs = self._open_legs(order_list)
         try:
-            if len(legs) > 1:
-                check_prices(legs, self.last_prices.get(order_list.symbol))
+            self._check_pending(legs)
             lock = max((self._need(leg, leg.quantity) for leg in legs), default=0)
             if legs and self._free(legs[0]) < lock:
                 raise OrderRefusedError(Refusal.INSUFFICIENT_BALANCE)
@@ -249,7 +248,14 @@ class ListExchange(CommandedExchange):
                 leg.released_ns = now.time_ns
             self._emit("RELEASED", leg, now, is_on_book=leg.is_working)
         for leg, plan in zip(legs, plans, strict=True):
-            self._start(leg, plan, now)
+            self._start_pending(leg, plan, now)
+
+    def _check_pending(self, legs: Sequence[Order]) -> None:
+        if len(legs) > 1:
+            check_prices(legs, self.last_prices.get(legs[0].symbol))
+
+    def _start_pending(self, order: Order, plan: Plan, now: Moment) -> None:
+        self._start(order, plan, now)
 
     def _plan_pending(self, order: Order) -> Plan:
         if not order.type.is_stop:

@@ -124,7 +124,6 @@ class Refusal(StrEnum):
     MARKET_CLOSED = "Market is closed."
     MAX_NUM_ORDERS = "Filter failure: MAX_NUM_ORDERS"
     MAX_NUM_ALGO_ORDERS = "Filter failure: MAX_NUM_ALGO_ORDERS"
-    LISTS_UNSUPPORTED = "OCO orders are not supported for this symbol"
     MAX_NUM_ORDER_LISTS = "Filter failure: MAX_NUM_ORDER_LISTS"
 
 

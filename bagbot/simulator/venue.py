@@ -417,14 +417,17 @@ class Venue:
                 market.candles.roll(point.time_ms)
                 self._print(market, point.quantity, time_ns, buyer_is_maker=point.buyer_is_maker)
         # Only now: a stop must not be touched by what the market did before it was placed.
-        for order_list in self._store.open_lists():
-            self.exchange.restore_list(order_list)
-        for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
-            self.exchange.restore_order(order)
+        self._restore_orders()
         for market in self._markets.values():
             self._move(market, time_ns)
         self._commit(time_ns, is_step=True)
         self.outbox.clear()
+
+    def _restore_orders(self) -> None:
+        for order_list in self._store.open_lists():
+            self.exchange.restore_list(order_list)
+        for order in sorted(self._store.open_orders(), key=lambda order: order.queue_number):
+            self.exchange.restore_order(order)
 
     # The market's course.
 

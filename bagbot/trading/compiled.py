@@ -26,6 +26,7 @@ _SOURCES: Final = (
     "bagbot.trading.kernel_refusals",
     "bagbot.trading.kernel",
     "bagbot.trading.kernel_entry",
+    "bagbot.trading.sweep_figures",
 )
 _IMPORT: Final = re.compile(r"^from (?P<package>[\w.]+) import (?P<names>[\w, ]+)$", re.M)
 
@@ -45,10 +46,11 @@ _WITH_ARRAYS: Final[Mapping[str, bool]] = MappingProxyType({"cache": True, "nogi
 # What a bar or a market order passes through: a call with all of a desk costs more than its body.
 _INLINED: Final = frozenset(
     {
+        *("quiet_until", "meet_quietly"),
         *("close_bar", "is_full", "position", "position_lots", "place", "close_position", "act"),
         *("lots_of", "ticks_of", "fits", "settle", "value_until", "need", "_queue", "_command"),
         *("_come_in", "refusal", "_broken_filter", "_broken_limit", "_reduced"),
-        *("_broken_market_filter", "_is_price"),
+        *("_broken_market_filter", "_is_price", "quiet_until", "meet_quietly"),
         *("_refusal_of_followers", "_refusal_now", "_record", "_average", "_move"),
     }
 )
@@ -94,6 +96,11 @@ def statistics() -> ModuleType:
     return _module("statistics")
 
 
+def sweep_figures() -> ModuleType:
+    """Return `bagbot.trading.sweep_figures` with its functions compiled; Python may call them."""
+    return _module("sweep_figures")
+
+
 @cache
 def enter() -> Callable[..., None]:
     """Return `kernel_entry.enter` as a C function that takes addresses."""
@@ -116,7 +123,7 @@ def compile_all(names: dict[str, Any]) -> None:
         return
     for name, function in list(names.items()):
         if isinstance(function, FunctionType) and function.__module__ == names["__name__"]:
-            if module == "statistics":
+            if module in ("statistics", "sweep_figures"):
                 names[name] = njit(**_WITH_ARRAYS)(function)
             else:
                 names[name] = njit(**OPTIONS, forceinline=name in _INLINED)(function)

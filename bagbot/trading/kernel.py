@@ -268,6 +268,22 @@ def close_bar(desk: Desk, bar: int) -> None:
         _meet_open(desk, bar + 1)
 
 
+def quiet_until(desk: Desk) -> int:
+    """Return the bar before which no bar can touch the account: nothing rests, nothing is due.
+
+    Until then `close_bar` need not be called: a loop may just note the bar that has closed, and
+    call `meet_quietly` where commands were queued.
+    """
+    account = desk.account
+    is_quiet = account.bound_low < 0 and account.bound_high == tables.NEVER
+    return account.watched_bar if is_quiet else 0
+
+
+def meet_quietly(desk: Desk) -> None:
+    """Let the price be the open of the next bar, as `close_bar` does when it touches nothing."""
+    desk.account.price = desk.open[desk.account.bar + 1]
+
+
 def act(desk: Desk) -> None:
     """Carry out the queued commands in their order; after the last bar nothing happens any more."""
     account = desk.account

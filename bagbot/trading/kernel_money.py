@@ -196,9 +196,19 @@ def value_until(desk: Desk, bar: int) -> None:
         for index in range(first, bar):
             desk.equity[index] = settled + whole * desk.close[index]
         return
+    share = 1.0 / denominator
+    equity, close = desk.equity, desk.close
     for index in range(first, bar):
-        price = desk.close[index]
-        desk.equity[index] = settled + whole * price + rest * price // denominator
+        price = close[index]
+        part = rest * price
+        # A whole-number division costs as much as all else; a float one is off by one at most.
+        units = int(part * share)
+        left = part - units * denominator
+        if left < 0:
+            units -= 1
+        elif left >= denominator:
+            units += 1
+        equity[index] = settled + whole * price + units
 
 
 def _settled(desk: Desk) -> int:

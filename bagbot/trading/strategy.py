@@ -424,18 +424,24 @@ class Prepared:
     first: int
 
 
-def prepare(strategy: Strategy, bars: Bars, given: Mapping[str, Array] | None = None) -> Prepared:
+def prepare(
+    strategy: Strategy,
+    bars: Bars,
+    given: Mapping[str, Array] | None = None,
+    body: Callable[[Strategy], None] | None = None,
+) -> Prepared:
     """Let the strategy prepare over `bars`, and return its series, those of the bars included.
 
     Every array of as many values as there are bars is a series. The first decision is made at the
     bar after the first one at which no float series that `prepare` set is NaN. `given` is
-    `bar_series(bars)`, where it is known already.
+    `bar_series(bars)`, where it is known already, and `body` runs in place of the strategy's
+    `prepare`, where something is to stand in for it.
 
     Raises StrategyError for what can't be a series: two dimensions, text, a tuple of arrays.
     """
     given = given or bar_series(bars)
     strategy.__dict__.update(given)
-    strategy.prepare()
+    (body or type(strategy).prepare)(strategy)
     series: dict[str, Array] = {}
     first = 0
     for name, value in strategy.__dict__.items():
@@ -622,9 +628,14 @@ def _as_series(strategy: Strategy, name: str, value: object, length: int) -> Arr
 
 
 def _first_number(values: Array) -> int:
-    is_number = ~numpy.isnan(values)
-    return int(numpy.argmax(is_number)) if is_number.any() else len(values)
+    # By blocks, because it is nearly always among the first.
+    for start in range(0, len(values), _BLOCK):
+        is_number = ~numpy.isnan(values[start : start + _BLOCK])
+        if is_number.any():
+            return start + int(numpy.argmax(is_number))
+    return len(values)
 
 
+_BLOCK: Final = 4_096
 _AT_THE_MARKET: Final = (MARKET, _NOT_GIVEN, _NOT_GIVEN, 0, GOOD_TILL_CANCELLED)
 _OWN_NAMES: Final = frozenset(dir(Strategy)) | frozenset(Strategy.__annotations__)

@@ -29,7 +29,7 @@ _MATH: Final = frozenset(
 _WHOLE: Final = {"floor": "floored", "ceil": "raised", "trunc": "truncated"}
 _TESTS: Final = frozenset({"isnan", "isinf", "isfinite"})
 _BUILTINS: Final[tuple[object, ...]] = (abs, min, max, int, float, bool, len, round)
-_ARRAYS: Final = frozenset({"numpy", "polars", "pandas", "talib", "scipy", "numba", "bagbot"})
+_ARRAYS: Final = frozenset({"numpy", "polars", "pandas", "talib", "scipy", "numba"})
 _ORDER_WORDS: Final = (
     "limit", "stop", "target", "trail", "tif", "post_only", "reduce_only", "pair", "parent",
     "stop_loss", "take_profit",

@@ -89,14 +89,24 @@ def bracket(
 _LOOP: Final = """
 @njit(**{{**OPTIONS, "no_cpython_wrapper": False}})
 def run(desk, first, start, stop, record, {arrays}):
-    state = record[0]
+    state, account = record[0], desk.account
+    quiet_until = start
     for index in range(start, stop):
-        kernel.close_bar(desk, index)
+        is_quiet = index < quiet_until
+        if is_quiet:
+            account.bar = index
+        else:
+            kernel.close_bar(desk, index)
+            quiet_until = kernel.quiet_until(desk)
         if index >= first:
             {on_bar}({context})
-            if desk.account.command_count:
+            if account.command_count:
+                if is_quiet:
+                    kernel.meet_quietly(desk)
                 kernel.act(desk)
-        if kernel.is_full(desk):
+                quiet_until = kernel.quiet_until(desk)
+                is_quiet = False
+        if not is_quiet and kernel.is_full(desk):
             return index + 1
     if stop == len(desk.close):
         kernel.finish(desk)

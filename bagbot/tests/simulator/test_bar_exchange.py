@@ -8,6 +8,7 @@ from bagbot.domain import fills
 from bagbot.simulator.amounts import ONE
 from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.exchange import Moment
+from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
     OrderRefusedError,
     OrderStatus,
@@ -218,6 +219,91 @@ def test_accounts_never_meet(course, charges):
             each.finish(bar)
     assert together.exchange.balances[1] == alone.exchange.balances[1]
     assert together.exchange.balances[2] == opposite.exchange.balances[2]
+
+
+@st.composite
+def all_lists(draw):
+    """An OCO, or a working order with one or two followers, with prices around the centre."""
+    is_buy = draw(st.booleans())
+    lots = draw(st.integers(3_000, 5_000))
+    stop_price = {"stop_price": draw(ticks) * RULES.tick}
+    loss = draw(st.sampled_from([OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT]))
+    trailing = {"trailing_delta": draw(st.sampled_from([10, 11]))}
+    pair = [
+        ((loss, is_buy, draw(ticks), lots), draw(st.sampled_from([stop_price, trailing]))),
+        ((OrderType.LIMIT_MAKER, is_buy, draw(ticks), lots), {}),
+    ]
+    if draw(st.booleans()):
+        return None, pair
+    kind = draw(st.sampled_from([OrderType.LIMIT, OrderType.LIMIT_MAKER]))
+    working = (kind, draw(st.booleans()), draw(ticks), lots)
+    if draw(st.booleans()):
+        return working, pair
+    return working, [draw(all_wishes().map(lambda one: ((*one[0][:3], lots), one[1])))]
+
+
+def place_list(course, working, followers):
+    account = 1
+    wanted = PlaceOrderList(
+        account_id=account,
+        symbol="BTCUSDT",
+        working=None if working is None else command(working),
+        followers=tuple(command(wish, **more) for wish, more in followers),
+    )
+    try:
+        placed = course.exchange.place_list(wanted, NOW)
+    except OrderRefusedError as error:
+        return error.refusal
+    course.collect()
+    return placed
+
+
+list_courses = st.lists(
+    st.tuples(bars(), st.lists(all_lists(), max_size=2)), min_size=1, max_size=6
+)
+
+
+@given(course=list_courses, charges=costs)
+def test_lists_are_played_by_the_rules_and_the_money_adds_up(course, charges):
+    there = Course(charges)
+    live, own, volume_lots = [], [], 0
+
+    def take(played, others=()):
+        nonlocal live, budget
+        live, budget = [*others, *played.left], played.budget_lots
+        own.extend(event for event in played.events if event.kind == fills.FILLED)
+
+    for bar, wanted in course:
+        budget = fills.volume_budget(volume_lots, charges)
+        take(fills.open_bar(live, bar.open, charges, budget))
+        there.open(bar)
+        for working, followers in wanted:
+            placed = place_list(there, working, followers)
+            if isinstance(placed, Refusal):
+                continue
+            numbers = [number for number, _ in placed.order_list.orders]
+            mine = []
+            if working is not None:
+                mine.append(working_from(numbers[0], working, bar.open))
+            parent = numbers[0] if working is not None else 0
+            for number, (wish, more) in zip(numbers[-len(followers) :], followers, strict=True):
+                opened = 0 if parent else bar.open
+                order = working_from(number, wish, opened, **more)
+                order = order._replace(pair=placed.order_list.list_id + 1, parent=parent)
+                mine.append(order)
+            take(fills.open_bar(mine, bar.open, charges, budget), live)
+        take(fills.play_range(live, bar, charges, budget))
+        there.finish(bar)
+        volume_lots = bar.volume_lots
+    assert [told(execution) for execution in there.executions] == [
+        (event.number, event.price, event.lots, event.is_maker) for event in own
+    ]
+    resting = {order.order_id for order in there.exchange.open_orders(1)}
+    assert resting == {order.number for order in live}
+    balances = there.exchange.balances[1]
+    assert all(held.free >= 0 and held.locked >= 0 for held in balances.values())
+    locked = sum(order.locked for order in there.exchange.open_orders(1))
+    assert locked == sum(held.locked for held in balances.values())
 
 
 BAR = fills.Bar(MIDDLE, MIDDLE + 50, MIDDLE - 50, MIDDLE + 10, 1_000)

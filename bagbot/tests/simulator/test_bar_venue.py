@@ -393,3 +393,47 @@ async def test_a_buy_stop_that_a_gap_makes_too_dear_expires_unfilled(tmp_path):
         assert await statuses(client) == {order["orderId"]: "EXPIRED"}
         account = (await client.signed("GET", "/api/v3/account")).body
         assert balances_of(account)["USDT"] == (Decimal(101), Decimal(0))
+
+
+async def test_an_entry_with_its_exits_goes_through_a_restart_and_the_stop_comes_first(tmp_path):
+    rows = [
+        (100.00, 101.00, 100.00, 100.50, 5.0),
+        (100.50, 100.50, 99.00, 99.50, 5.0),
+        (99.50, 104.00, 95.00, 103.00, 5.0),
+    ]
+    path, store = write_bars(tmp_path / "bars.parquet", rows), tmp_path / "store"
+    async with (
+        SimulatorServer(settings(path, store=store)) as server,
+        SigningClient(server.url) as client,
+    ):
+        entry = {"workingType": "LIMIT", "workingSide": "BUY", "workingPrice": "99.80"}
+        exits = {"pendingAboveType": "LIMIT_MAKER", "pendingAbovePrice": "103.00"}
+        exits |= {"pendingBelowType": "STOP_LOSS", "pendingBelowStopPrice": "97.00"}
+        placed = await client.signed(
+            "POST",
+            "/api/v3/orderList/otoco",
+            symbol="BTCUSDT",
+            workingQuantity="0.10000",
+            workingTimeInForce="GTC",
+            pendingSide="SELL",
+            pendingQuantity="0.09990",
+            **entry,
+            **exits,
+        )
+        first, loss, profit = (order["orderId"] for order in placed.body["orders"])
+        assert await statuses(client) == {
+            first: "NEW",
+            loss: "PENDING_NEW",
+            profit: "PENDING_NEW",
+        }
+        await client.admin("POST", "step")
+        await client.admin("POST", "step")
+        assert await fills(client) == [(first, Decimal("99.80"), True)]
+        assert await statuses(client) == {first: "FILLED", loss: "NEW", profit: "NEW"}
+    async with (
+        SimulatorServer(settings(path, store=store)) as server,
+        SigningClient(server.url) as client,
+    ):
+        await client.admin("POST", "step")
+        assert (await fills(client))[1:] == [(loss, Decimal("97.00"), False)]
+        assert await statuses(client) == {first: "FILLED", loss: "FILLED", profit: "EXPIRED"}
