@@ -134,10 +134,10 @@ def _prepared_differently(
     """Yield what `prepare` computes otherwise for bars up to `cut` when there are no more."""
     truncated_strategy = strategy.fresh()
     truncated = prepare(truncated_strategy, bars[: cut + 1])
-    for name, values in whole.series.items():
+    for name in whole.series:
         if name in BAR_SERIES:
             continue
-        other = truncated.series.get(name)
+        values, other = whole.series[name], truncated.series.get(name)
         if other is None:
             yield Finding(f"self.{name}", cut, cut, "a series", "none", _set_at(strategy, name))
             continue
@@ -249,9 +249,11 @@ def _unsettled(strategy: Strategy, whole: Prepared, bars: Bars) -> tuple[Unsettl
         return ()
     late = prepare(strategy.fresh(), bars[last + 1 - history :])
     found = []
-    for name, values in whole.series.items():
-        other = late.series.get(name)
-        if name in BAR_SERIES or other is None or values.dtype.kind != "f":
+    for name in whole.series:
+        if name in BAR_SERIES:
+            continue
+        values, other = whole.series[name], late.series.get(name)
+        if other is None or values.dtype.kind != "f":
             continue
         settled, fresh = float(values[-1]), float(other[-1])
         difference = abs(settled - fresh) / max(abs(settled), 1e-300)

@@ -9,7 +9,8 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final, Protocol, cast, get_origin
@@ -170,6 +171,7 @@ class Strategy:
     """Which bar just closed, counted from 0."""
 
     _desk: Desk
+    _given: Mapping[str, Array]
     _history: "History"
 
     def __init_subclass__(cls, **keywords: object) -> None:
@@ -203,7 +205,12 @@ class Strategy:
         self.parameters = MappingProxyType(values)
 
     def __getattr__(self, name: str) -> object:
-        """Return a series as what has been seen of it, when `on_bar` first asks for it."""
+        """Return a series of the bars in `prepare`; in `on_bar` what has been seen of a series."""
+        given = self.__dict__.get("_given")
+        if given is not None and name in given:
+            value: object = given[name]
+            self.__dict__[name] = value
+            return value
         history = self.__dict__.get("_history")
         if history is not None and name in history.series:
             return history.seen(name)
@@ -439,49 +446,76 @@ def prepare(
 
     Raises StrategyError for what can't be a series: two dimensions, text, a tuple of arrays.
     """
-    given = given or bar_series(bars)
-    strategy.__dict__.update(given)
+    given = bar_series(bars) if given is None else given
+    strategy._given = given
     (body or type(strategy).prepare)(strategy)
+    del strategy._given
     series: dict[str, Array] = {}
     first = 0
     for name, value in strategy.__dict__.items():
-        array = _as_series(strategy, name, value, len(bars))
-        if array is None:
-            if isinstance(value, numpy.generic):
-                # Python's own numbers, so that they compute as Python's do.
-                strategy.__dict__[name] = value.item()
+        if name in given:
+            if value is not given[name]:
+                raise StrategyError(
+                    f"{type(strategy).__name__}.prepare() replaced self.{name}, which is the bars' "
+                    f"own"
+                )
             continue
-        series[name] = array
-        if name not in given and array.dtype == numpy.float64:
-            first = max(first, _first_number(array))
-    for name in given:
-        if name not in series:
-            raise StrategyError(
-                f"{type(strategy).__name__}.prepare() replaced self.{name}, which is the bars' own"
-            )
-    return Prepared(MappingProxyType(series), max(first + 1, type(strategy).warmup))
+        array = _as_series(strategy, name, value, len(bars))
+        if array is not None:
+            series[name] = array
+            if array.dtype == numpy.float64:
+                first = max(first, _first_number(array))
+        elif isinstance(value, numpy.generic):
+            # Python's own numbers, so that they compute as Python's do.
+            strategy.__dict__[name] = value.item()
+    whole = ChainMap(series, cast(dict[str, Array], given))
+    return Prepared(whole, max(first + 1, type(strategy).warmup))
 
 
-def bar_series(bars: Bars) -> dict[str, Array]:
-    """Return the bars as a strategy sees them: float64 prices and volumes, times as int64."""
-    instrument = bars.instrument
-    series: dict[str, Array] = {}
-    for name, step in (
-        ("open", instrument.tick_size),
-        ("high", instrument.tick_size),
-        ("low", instrument.tick_size),
-        ("close", instrument.tick_size),
-        ("volume", instrument.lot_size),
-    ):
+class _BarSeries(Mapping[str, Array]):
+    """The bars as a strategy sees them; a column is converted when it is first asked for."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._columns: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._columns:
+            self._columns[name] = self._column(name)
+        return self._columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in BAR_SERIES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(BAR_SERIES)
+
+    def __len__(self) -> int:
+        return len(BAR_SERIES)
+
+    def _column(self, name: str) -> Array:
+        if name == "time":
+            return self._bars.open_time_ms
+        if name not in BAR_SERIES:
+            raise KeyError(name)
+        instrument = self._bars.instrument
+        step = instrument.lot_size if name == "volume" else instrument.tick_size
         # Both factors are whole numbers below 2**53 in any real market, so that one division gives
         # the float nearest to the decimal price.
         decimals = max(0, -int(step.normalize().as_tuple().exponent))
         numerator = int(step.scaleb(decimals))
-        column = getattr(bars, name).astype(numpy.float64)
-        series[name] = column * numerator / 10.0**decimals
-        series[name].flags.writeable = False
-    series["time"] = bars.open_time_ms
-    return series
+        column = getattr(self._bars, name)
+        values = numpy.divide(column if numerator == 1 else column * numerator, 10.0**decimals)
+        values.flags.writeable = False
+        return cast(Array, values)
+
+
+def bar_series(bars: Bars) -> Mapping[str, Array]:
+    """Return the bars as a strategy sees them: float64 prices and volumes, times as int64.
+
+    Each of them is made when it is first asked for, and only once.
+    """
+    return _BarSeries(bars)
 
 
 def order_shape(

@@ -206,8 +206,8 @@ def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
     arrays = [f"a_{name}" for name in translation.series]
     arrays += [f"t_{name}" for name in translation.tables]
     context = ", ".join(["desk", "state", "index", *arrays])
-    path = inspect.getsourcefile(type(strategy)) or "?"
-    parts = [_HEAD.format(name=type(strategy).__name__, path=Path(path).name, kernel=kernel)]
+    path = Path(translation.functions[-1].path).name
+    parts = [_HEAD.format(name=type(strategy).__name__, path=path, kernel=kernel)]
     parts += [f"{name} = own(checked_arithmetic.{name})\n" for name in translation.helpers]
     parts += [
         f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"

@@ -3,13 +3,12 @@
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Final
 
 from bagbot.domain.errors import StrategyError
@@ -64,7 +63,13 @@ def parameters_from(texts: Sequence[str], cls: type[Strategy]) -> dict[str, Valu
 
 def place_in_strategy(error: BaseException, cls: type[Strategy]) -> str:
     """Return "file:line" of the strategy's own code where an error came from; "" when nowhere."""
-    own = {inspect.getsourcefile(each) for each in cls.__mro__[:-1] if each is not Strategy}
+    own = {
+        value.__code__.co_filename
+        for each in cls.__mro__
+        if each is not Strategy
+        for value in vars(each).values()
+        if isinstance(value, FunctionType)
+    }
     frames = [
         f"{frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
