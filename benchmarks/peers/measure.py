@@ -59,7 +59,7 @@ class Task:
 class Done:
     """What one run came to: round trips, or the fills of `grid` after the first.
 
-    `fills` is a function, so that making the list is not timed.
+    `fills` is a function, so that making the list is not timed; `more` goes into the report.
     """
 
     equity: float
