@@ -120,7 +120,7 @@ def backtest(
         result = make(bars, mode.value).run(on_progress=tell)
     notes = [] if quality.is_clean else list(quality.lines())
     if check:
-        honesty = _examined(strategy, param, bars, make, cuts=5, replays=1)
+        honesty = _examined(strategy, param, bars, make, mode.value, cuts=5, replays=1)
         notes += [] if honesty.is_honest and not honesty.unsettled else honesty.lines()
     if report is not None:
         write_page(result, report, notes)
@@ -157,7 +157,7 @@ def check(
     make = _backtester(strategy, param, "10000", 0.001, 0.001, 0.0, market, leverage, FillAt.OPEN)
     for line in examine(bars).lines():
         print(line)
-    honesty = _examined(strategy, param, bars, make, cuts=cuts, replays=replays)
+    honesty = _examined(strategy, param, bars, make, "auto", cuts=cuts, replays=replays)
     for line in honesty.lines():
         print(line)
     if not honesty.is_honest:
@@ -225,6 +225,7 @@ def _examined(
     param: Sequence[str] | None,
     bars: "Bars",
     make: Make,
+    mode: str,
     *,
     cuts: int,
     replays: int,
@@ -235,7 +236,7 @@ def _examined(
     cls = strategy_class(strategy)
 
     def play(some: "Bars") -> "NDArray[numpy.void]":
-        return make(some, "auto").run().orders
+        return make(some, mode).run().orders
 
     made = cls(**parameters_from(param or (), cls))
     with errors_with_place(strategy):

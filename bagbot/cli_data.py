@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -151,6 +152,8 @@ def data_download(
         print(f"{name} {symbol} {timeframe}: nothing new to ask for")
         return
     print(f"{name} {symbol} {timeframe}: {result.new:,} bars added, {result.known:,} known before")
+    if not result.new + result.known:
+        return
     from bagbot.marketdata.quality import examine
 
     bars = _catalog().load(symbol, timeframe, exchange=name, start_ms=start_ms, end_ms=end_ms)
@@ -167,9 +170,11 @@ def _run_download(
     name: str,
     base_url: str | None,
 ) -> "Downloaded":
+    from bagbot.live_view import configure_logging
     from bagbot.marketdata.download import download
     from bagbot.trading.connectors.public_data import public_data
 
+    configure_logging(lambda line: print(line, file=sys.stderr, flush=True), logging.WARNING)
     catalog = _catalog()
     now_ms = SystemClock().time_ns() // 1_000_000
 

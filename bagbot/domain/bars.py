@@ -84,8 +84,9 @@ class Bars:
         digest = hashlib.sha256()
         instrument = self.instrument
         digest.update(
-            f"{instrument.symbol} {instrument.tick_size} {instrument.lot_size} "
-            f"{self.interval_ms}".encode()
+            # A tick of 0.010 is one of 0.01.
+            f"{instrument.symbol} {instrument.tick_size.normalize()} "
+            f"{instrument.lot_size.normalize()} {self.interval_ms}".encode()
         )
         for _, column in self.columns():
             digest.update(column.astype("<i8").tobytes())

@@ -47,6 +47,7 @@ class _Note(msgspec.Struct, kw_only=True):
     first_ms: int
     last_ms: int
     tick_size: Decimal
+    lot_size: Decimal
     instrument: Instrument | None = None
     covered: tuple[Span, ...] = ()
 
@@ -56,8 +57,8 @@ class Series:
     """One file of the catalogue: the bars of one market at one exchange.
 
     `covered` are the spans for which the exchange was asked: a gap in them is one of the market's.
-    `instrument` is the market as the exchange described it, None when nobody asked; `tick_size` the
-    tick on which all prices are, which may be finer.
+    `instrument` is the market as the exchange described it, None when nobody asked. `tick_size` and
+    `lot_size` are what the bars are loaded in: a tick on which all prices are may be finer.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Series:
     first_ms: int
     last_ms: int
     tick_size: Decimal
+    lot_size: Decimal
     instrument: Instrument | None
     covered: tuple[Span, ...]
 
@@ -110,18 +112,16 @@ class Catalog:
 
         Raises DataError that says what there is instead.
         """
-        interval_ms = timeframe_ms(timeframe)
-        all_of_it = self.series()
-        found = [
-            s
-            for s in all_of_it
-            if (s.symbol, s.interval_ms) == (symbol, interval_ms) and exchange in (None, s.exchange)
-        ]
+        file = f"{_folder_name(symbol)}/{timeframe_of(timeframe_ms(timeframe))}.parquet"
+        folder = "*" if exchange is None else _folder_name(exchange)
+        # Others may be damaged: that is no reason not to find this one.
+        found = [_series(path) for path in sorted(self.folder.glob(f"{folder}/{file}"))]
         if len(found) == 1:
             return found[0]
         if found:
             names = ", ".join(s.exchange for s in found)
             raise DataError(f"{symbol} {timeframe} is there from {names}: choose the exchange")
+        all_of_it = self.series()
         wanted = " ".join(filter(None, (exchange, symbol, timeframe)))
         near = [s.name for s in all_of_it if s.symbol == symbol] or [s.name for s in all_of_it]
         there = ", ".join(near[:8]) + (" ..." if len(near) > 8 else "")
@@ -149,10 +149,13 @@ class Catalog:
         record = _read(series.path, start_ms, end_ms)
         if not len(record):
             raise DataError(f"{series.name}: there are no bars in that time")
-        # The tick is the whole file's: a bar is the same, whatever is asked for beside it.
+        # Tick and lot are the whole file's: a bar is the same, whatever is asked for beside it.
         if instrument is None:
-            known = series.instrument or record.instrument(symbol)
-            instrument = replace(known, tick_size=series.tick_size)
+            instrument = replace(
+                series.instrument or record.instrument(symbol),
+                tick_size=series.tick_size,
+                lot_size=series.lot_size,
+            )
         try:
             return record.bars(instrument, series.interval_ms)
         except DataError as error:
@@ -193,6 +196,7 @@ class Catalog:
                 first_ms=int(record.open_time_ms[0]) if len(record) else 0,
                 last_ms=int(record.open_time_ms[-1]) if len(record) else 0,
                 tick_size=own.tick_size,
+                lot_size=own.lot_size,
                 instrument=known,
                 covered=joined((*covered, *(before.covered if before else ()))),
             )
@@ -205,11 +209,15 @@ class Catalog:
         return _series(path).covered if path.exists() else ()
 
     def _path(self, exchange: str, symbol: str, interval_ms: int) -> Path:
-        name = symbol.replace("/", "-").replace(":", "_")
-        for part in (exchange, name):
-            if not _NAME.fullmatch(part):
-                raise DataError(f"{part!r} cannot name a folder of the catalogue")
-        return self.folder / exchange / name / f"{timeframe_of(interval_ms)}.parquet"
+        folder = self.folder / _folder_name(exchange) / _folder_name(symbol)
+        return folder / f"{timeframe_of(interval_ms)}.parquet"
+
+
+def _folder_name(name: str) -> str:
+    plain = name.replace("/", "-").replace(":", "_")
+    if not _NAME.fullmatch(plain):
+        raise DataError(f"{name!r} cannot name a folder of the catalogue")
+    return plain
 
 
 def joined(spans: Sequence[Span]) -> tuple[Span, ...]:
@@ -309,6 +317,7 @@ def _series(path: Path) -> Series:
         first_ms=note.first_ms,
         last_ms=note.last_ms,
         tick_size=note.tick_size,
+        lot_size=note.lot_size,
         instrument=note.instrument,
         covered=note.covered,
     )

@@ -25,8 +25,9 @@ from bagbot.marketdata.recorded_bars import RecordedBars
 
 logger = structlog.get_logger(__name__)
 
-# Bars are written so many at a time: each time the whole file is.
-_BARS_AT_ONCE: Final = 50_000
+# Bars are written so many at a time, and more of them as the file grows: it is written as a whole.
+_BARS_AT_ONCE: Final = 1_000
+_SHARE_AT_ONCE: Final = 8
 # How far to look on where an answer is empty, while no page has shown how many bars one holds.
 _PAGE_MIN: Final = 100
 _TRIES: Final = 6
@@ -163,7 +164,7 @@ class _Load:
                 )
                 self._tell(min(after_ms, end_ms) - next_ms)
                 next_ms = min(after_ms, end_ms)
-                if len(self._pending) >= _BARS_AT_ONCE:
+                if len(self._pending) >= max(_BARS_AT_ONCE, self.bars // _SHARE_AT_ONCE):
                     await asyncio.to_thread(self._write, (written_ms, next_ms))
                     written_ms = next_ms
         except BaseException:
@@ -175,7 +176,7 @@ class _Load:
             await asyncio.to_thread(self._write, (written_ms, end_ms))
 
     async def _rows(self, since_ms: int) -> list[Ohlcv]:
-        """Return a page from there on, in order."""
+        """Return a page from there on, in order and each bar once."""
         pause_s = _FIRST_PAUSE_S
         for tries_left in reversed(range(_TRIES)):
             try:
@@ -189,8 +190,8 @@ class _Load:
                 await asyncio.sleep(wait_s)
                 pause_s *= 2
             else:
-                later = [row for row in rows if row.open_time_ms >= since_ms]
-                return sorted(later, key=lambda row: row.open_time_ms)
+                found = {row.open_time_ms: row for row in rows if row.open_time_ms >= since_ms}
+                return [found[open_ms] for open_ms in sorted(found)]
         raise AssertionError("the last try returns or raises")
 
     def _write(self, covered: Span) -> None:

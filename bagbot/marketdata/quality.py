@@ -204,16 +204,17 @@ def _outliers(
 
 
 def _usual(moves: NDArray[Any]) -> NDArray[Any]:
-    """Return, for each bar, the middle of its block's median and those of the blocks beside it.
+    """Return, for each bar, the largest of its block's median and those of the blocks beside it.
 
-    One bar, or a hundred, do not make their own measure.
+    One bar, or a hundred, do not make their own measure; and where a wild time begins or ends, it
+    is measured by itself.
     """
     size = min(_NEIGHBOURHOOD, len(moves))
     count = len(moves) // size
     whole = numpy.median(moves[: count * size].reshape(count, size), axis=1)
     padded = numpy.concatenate((whole[:1], whole, whole[-1:]))
-    middle = numpy.median(numpy.stack((padded[:-2], padded[1:-1], padded[2:])), axis=0)
-    return numpy.repeat(numpy.append(middle, middle[-1]), size)[: len(moves)]
+    largest = numpy.stack((padded[:-2], padded[1:-1], padded[2:])).max(axis=0)
+    return numpy.repeat(numpy.append(largest, largest[-1]), size)[: len(moves)]
 
 
 def _longest_run(is_so: NDArray[numpy.bool_]) -> int:

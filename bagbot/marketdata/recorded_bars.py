@@ -30,6 +30,7 @@ _VOLUME_DECIMALS_MAX: Final = 8
 _EXACT_MAX: Final = 2.0**52
 # Four units in the last place: what a sum or a quotient may have been off by when it was recorded.
 _NOISE: Final = 2.0**-50
+_SAMPLE: Final = 500
 
 
 def plain_place(row: int) -> str:
@@ -201,38 +202,48 @@ def _scaled(column: Floats, decimals: int) -> Column:
     return numpy.rint(column * 10.0**decimals).astype(numpy.int64)
 
 
-def _is_met(column: Floats, decimals: int) -> NDArray[numpy.bool_]:
-    """Return where a decimal of so many places is what the float was meant to be."""
+def _unmet(column: Floats, decimals: int) -> Floats:
+    """Return those floats that are not meant to be a decimal of so many places."""
     factor = 10.0**decimals
-    steps = numpy.rint(column * factor)
-    off = numpy.abs(steps / factor - column)
-    is_met: NDArray[numpy.bool_] = (off <= _NOISE * numpy.abs(column)) & (
-        numpy.abs(steps) <= _EXACT_MAX
-    )
-    return is_met
+    rest: Floats = column[numpy.rint(column * factor) / factor != column]
+    if len(rest):
+        off = numpy.abs(numpy.rint(rest * factor) / factor - rest)
+        rest = rest[off > _NOISE * numpy.abs(rest)]
+    return rest
+
+
+def _fewest_decimals(column: Floats, decimals_max: int) -> tuple[int, Floats]:
+    """Return how many decimals give back all of a column, and what still is not if none do."""
+    decimals = 0
+    rest = sample = column[:: max(1, len(column) // _SAMPLE)]
+    while decimals < decimals_max and len(rest := _unmet(rest, decimals)):
+        decimals += 1
+    # What the sample needs, all need: only from there on the whole column is looked at.
+    rest = _unmet(column, decimals) if len(sample) < len(column) else _unmet(sample, decimals)
+    while decimals < decimals_max and len(rest):
+        decimals += 1
+        rest = _unmet(rest, decimals)
+    return decimals, rest
 
 
 def _decimals(column: Floats, name: str, place: Place) -> int:
-    rest = column
-    for decimals in range(_PRICE_DECIMALS_MAX + 1):
-        # Few rows need many decimals: only those are looked at again.
-        rest = rest[~_is_met(rest, decimals)]
-        if not len(rest):
-            return decimals
-    row = int(numpy.flatnonzero(column == rest[0])[0])
+    decimals, rest = _fewest_decimals(column, _PRICE_DECIMALS_MAX)
+    largest = float(numpy.abs(column).max()) if len(column) else 0.0
+    if not len(rest) and largest * 10.0**decimals <= _EXACT_MAX:
+        return decimals
+    # Either it has too many decimals, or too many digits with those that others need.
+    price = rest[0] if len(rest) else largest
+    row = int(numpy.flatnonzero(numpy.abs(column) == price)[0]) if len(column) else 0
     raise DataError(
-        f"{place(row)}, {name}: {rest[0]!r} is no price of at most {_PRICE_DECIMALS_MAX} decimals "
-        f"(and 15 digits in all)"
+        f"{place(row)}, {name}: {price!r} is no price of at most {_PRICE_DECIMALS_MAX} decimals "
+        f"and 15 digits in all"
     )
 
 
 def _volume_decimals(volume: Floats) -> int:
     """Return the decimals of the volume, fewer when it is too large for 64 bits with them."""
+    decimals, _ = _fewest_decimals(volume, _VOLUME_DECIMALS_MAX)
     largest = float(numpy.abs(volume).max()) if len(volume) else 0.0
-    rest = volume
-    for decimals in range(_VOLUME_DECIMALS_MAX):
-        is_full = largest * 10.0 ** (decimals + 1) > _EXACT_MAX
-        rest = rest[~_is_met(rest, decimals)]
-        if not len(rest) or is_full:
-            return decimals
-    return _VOLUME_DECIMALS_MAX
+    while decimals and largest * 10.0**decimals > _EXACT_MAX:
+        decimals -= 1
+    return decimals

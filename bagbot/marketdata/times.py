@@ -4,18 +4,20 @@ from typing import Final
 
 import numpy
 import polars
+from numpy.typing import NDArray
 
 from bagbot.domain.bars import Column
 from bagbot.domain.errors import DataError
 from bagbot.marketdata.recorded_bars import Place
 
-# Up to which number a count since 1970 is in this unit, and how many make a millisecond. Counts of
-# one unit never reach those of the next: as seconds 1e11 is the year 5138, as milliseconds 1973.
+# From and up to which number a count since 1970 is in this unit, and how many are a millisecond (0:
+# each is a thousand). Counts of one unit never reach those of the next: 10^11 is in seconds the
+# year 5138, in milliseconds 1973.
 _UNITS: Final = (
-    ("seconds", 1e8, 1e11),
-    ("milliseconds", 1e11, 1e14),
-    ("microseconds", 1e14, 1e17),
-    ("nanoseconds", 1e17, 9.3e18),
+    ("seconds", 10**8, 10**11, 0),
+    ("milliseconds", 10**11, 10**14, 1),
+    ("microseconds", 10**14, 10**17, 1_000),
+    ("nanoseconds", 10**17, 9 * 10**18, 1_000_000),
 )
 _TEXT: Final = (
     r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})"
@@ -51,31 +53,36 @@ def times_ms(column: polars.Series, zone: str | None, place: Place) -> Column:
 
 def _counted(numbers: polars.Series, column: polars.Series, place: Place) -> Column:
     """Return counts since 1970 in whichever unit they are, all in the same."""
-    values = numbers.to_numpy()
-    unit, least, most = next(
-        (u for u in _UNITS if u[1] <= values[0] < u[2]), ("seconds", 1e8, 9.3e18)
+    # Whole numbers stay whole: a double names no nanosecond of our days.
+    counts = column.cast(polars.Int64, strict=False)
+    values = numbers.to_numpy() if counts.null_count() or column.dtype.is_float() else None
+    times = counts.to_numpy() if values is None else values
+    unit, least, most, per_ms = next(
+        (u for u in _UNITS if u[1] <= times[0] < u[2]), ("seconds", 10**8, 9 * 10**18, 0)
     )
-    is_fine = (values >= least) & (values < most)
-    if not is_fine.all():
-        row = int(numpy.argmin(is_fine))
-        raise DataError(
-            f"{place(row)}, {column.name}: {column[row]} is no time in {unit} since 1970"
-        )
-    whole = column.cast(polars.Int64, strict=False)
-    exact = numbers.cast(polars.Int64) if whole.null_count() else whole
-    counts: Column = exact.to_numpy()
-    times: Column
-    if unit == "seconds":
-        times = numpy.rint(values * 1000).astype(numpy.int64)
-        is_fine = numpy.abs(times / 1000 - values) < 1e-6
+    _require((times >= least) & (times < most), f"is no time in {unit} since 1970", column, place)
+    whole: Column
+    if per_ms == 0:
+        times = times * 1000
+        whole = numpy.rint(times).astype(numpy.int64)
+        # A double of seconds with a fraction is a millisecond to some digits only.
+        is_whole = numpy.abs(times - whole) < 1e-3
     else:
-        per_ms = {"milliseconds": 1, "microseconds": 1000, "nanoseconds": 1_000_000}[unit]
-        times = counts // per_ms
-        is_fine = (counts % per_ms == 0) & (numpy.abs(counts - values) < 512)
+        whole = (times // per_ms).astype(numpy.int64)
+        is_whole = times % per_ms == 0
+    _require(is_whole, "is no whole millisecond", column, place)
+    return whole
+
+
+def _require(
+    is_fine: NDArray[numpy.bool_],
+    reason: str,
+    column: polars.Series,
+    place: Place,
+) -> None:
     if not is_fine.all():
         row = int(numpy.argmin(is_fine))
-        raise DataError(f"{place(row)}, {column.name}: {column[row]} is no whole millisecond")
-    return times
+        raise DataError(f"{place(row)}, {column.name}: {column[row]} {reason}")
 
 
 def _written(column: polars.Series, zone: str | None, place: Place) -> Column:

@@ -5,9 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bagbot.domain.fills import (
+    FILL_OR_KILL,
+    GOOD_TILL_CANCELLED,
+    IMMEDIATE_OR_CANCEL,
     LIMIT,
     LIMIT_MAKER,
     MARKET,
@@ -16,8 +19,11 @@ from bagbot.domain.fills import (
     TAKE_PROFIT,
     TAKE_PROFIT_LIMIT,
 )
-from bagbot.reports.facts import Records, Result, RunFacts, facts_of
+from bagbot.reports.facts import Records, RunFacts, facts_of
 from bagbot.trading.kernel_tables import AT_CLOSE, AT_OPEN, IN_RANGE, REASONS, STATUSES
+
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
 
 SCHEMA: Final = "bagbot-backtest/1"
 _UNIT: Final = Decimal("0.00000001")
@@ -30,15 +36,20 @@ _KINDS: Final = {
     TAKE_PROFIT: "TAKE_PROFIT",
     TAKE_PROFIT_LIMIT: "TAKE_PROFIT_LIMIT",
 }
+_TIMES_IN_FORCE: Final = {
+    GOOD_TILL_CANCELLED: "GTC",
+    IMMEDIATE_OR_CANCEL: "IOC",
+    FILL_OR_KILL: "FOK",
+}
 _WHEN: Final = {AT_OPEN: "open", IN_RANGE: "range", AT_CLOSE: "close"}
 
 
-def write_json(result: Result, path: Path, notes: Sequence[str] = ()) -> None:
+def write_json(result: "BacktestResult", path: Path, notes: Sequence[str] = ()) -> None:
     """Write a run as JSON to `path`; `notes` are findings about its data or its strategy."""
     path.write_text(as_json(result, notes) + "\n", encoding="utf-8")
 
 
-def as_json(result: Result, notes: Sequence[str] = ()) -> str:
+def as_json(result: "BacktestResult", notes: Sequence[str] = ()) -> str:
     """Return a run as JSON; `notes` are findings about its data or its strategy."""
     facts = facts_of(result, notes)
     bars = facts.bars
@@ -64,11 +75,12 @@ def as_json(result: Result, notes: Sequence[str] = ()) -> str:
             {"text": caution.text, "is_serious": caution.is_serious} for caution in facts.cautions
         ],
         "metrics": _known(facts.metrics),
-        "buy_and_hold": _known(facts.held_metrics._asdict()),
+        "buy_and_hold": _known(facts.held_metrics),
         "months": [
             {"year": m.year, "month": m.month, "return": m.gain, "buy_and_hold": m.held}
             for m in facts.months
         ],
+        "funding_paid": None if facts.funding is None else _money(facts.funding),
         "cash": _money(result.cash_units),
         "equity_units": result.equity.tolist(),
         "orders": _orders(facts),
@@ -84,13 +96,15 @@ def _orders(facts: RunFacts) -> list[dict[str, object]]:
         {
             "number": row["number"],
             "bar": row["bar"],
-            "type": _KINDS[row["placed_kind"]],
+            "type": _KINDS[row["kind"]],
             "side": _side(row["is_buy"]),
-            "amount": _plain(amount(row["ordered"])),
+            "amount": _plain(amount(row["lots"])),
             "filled": _plain(amount(row["filled"])),
             "limit": _plain(price(row["limit"])) if row["limit"] else None,
-            "trigger": _plain(price(row["placed_trigger"])) if row["placed_trigger"] else None,
+            "trigger": _plain(price(row["trigger"])) if row["trigger"] else None,
             "trailing_ppm": row["trailing_ppm"] or None,
+            "time_in_force": _TIMES_IN_FORCE[row["time_in_force"]],
+            "is_reduce_only": bool(row["is_reduce_only"]),
             "pair": row["pair"] or None,
             "parent": row["parent"] or None,
             "status": STATUSES[row["status"]],

@@ -8,24 +8,23 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.bars import Bars
+from bagbot.domain.errors import DataError
 from bagbot.domain.statistics import (
     UNITS,
-    EquityStatistics,
-    buy_and_hold,
     drawdowns,
-    equity_statistics,
     monthly_returns,
     years_of,
 )
-from bagbot.reports.figures import FIGURES, Kind, counted, duration, interval, money, written
-from bagbot.trading.backtest_result import BacktestResult
-from bagbot.trading.kernel_tables import REASONS, REFUSED
+from bagbot.reports.figures import FIGURES, counted, duration, interval, money, written
+
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
 
 Floats = NDArray[numpy.float64]
 Integers = NDArray[numpy.int64]
@@ -35,10 +34,12 @@ RESEARCH_ONLY: Final = (
     "Research only: orders filled at the very close that decided them. Nobody can trade that. "
     'Run it with fill_at="open" before you believe it.'
 )
-TRADES_FEW: Final = 30
-YEARS_FEW: Final = 0.25
+LIQUIDATION: Final = 0
+"""The order of a fill that nobody ordered."""
 
-Result = BacktestResult
+TRADES_FEW: Final = 30
+VALUES_SHOWN: Final = 20
+YEARS_FEW: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class RunFacts:
     `equity` and `held` (buy-and-hold of the same start) are by bar, `drawdowns` and
     `held_drawdowns` with them (0 or below). `trades` are `domain.statistics.TRADE`, `fills` as the
     backtest writes them, `orders` too; `refused` counts the refused ones by reason.
+    `funding` is what was paid of it in 1e-8 of quote (None: there was none).
     """
 
     strategy: str
@@ -77,13 +79,15 @@ class RunFacts:
     held_drawdowns: Floats
     months: Sequence[Month]
     metrics: Mapping[str, float]
-    held_metrics: EquityStatistics
+    held_metrics: Mapping[str, float]
+    funding: int | None
     trades: Records
     fills: Records
     orders: Records
     refused: Mapping[str, int]
     parameters: Mapping[str, object]
     settings: Mapping[str, str]
+    is_research_only: bool
     mode: str
     why_not_compiled: str
     seconds: Mapping[str, float]
@@ -124,7 +128,7 @@ class RunFacts:
 
     def told_of_holding(self, name: str) -> str:
         """Return the same figure of buy-and-hold; nothing where it would say nothing."""
-        value = getattr(self.held_metrics, name, None)
+        value = self.held_metrics.get(name)
         return "" if value is None else written(value, FIGURES[name].kind, self.quote)
 
     def story(self) -> str:
@@ -134,8 +138,7 @@ class RunFacts:
             f"{self.strategy} turned {money(self.start)} {self.quote} into "
             f"{money(float(self.equity[-1]))} within {lasted} of {self.bars.instrument.symbol} "
             f"({self.told('total_return')}).",
-            "Buying once and holding would have made "
-            f"{written(self.held_metrics.total_return, Kind.CHANGE)}.",
+            f"Buying once and holding would have made {self.told_of_holding('total_return')}.",
         ]
         if self.metrics["trades"]:
             said.append(
@@ -147,13 +150,16 @@ class RunFacts:
         return " ".join(said)
 
 
-def facts_of(result: Result, notes: Sequence[str] = ()) -> RunFacts:
-    """Return what there is to tell of a run; `notes` are findings about its data, say."""
-    bars, start = result.bars, result.cash_units
-    times, years = bars.open_time_ms, years_of(bars.open_time_ms, bars.interval_ms)
-    held = buy_and_hold(int(bars.open[0]), bars.close, start)
-    gains = monthly_returns(times, result.equity, start)
-    gains_held = monthly_returns(times, held, start)
+def facts_of(result: "BacktestResult", notes: Sequence[str] = ()) -> RunFacts:
+    """Return what there is to tell of a run; `notes` are findings about its data, say.
+
+    Raises DataError for a run over no bars.
+    """
+    bars, start, held = result.bars, result.cash_units, result.buy_and_hold
+    if len(bars) == 0:
+        raise DataError(f"{bars.instrument.symbol}: without bars there is nothing to report")
+    gains = monthly_returns(bars.open_time_ms, result.equity, start)
+    gains_held = monthly_returns(bars.open_time_ms, held, start)
     facts = RunFacts(
         strategy=result.strategy,
         bars=bars,
@@ -167,13 +173,15 @@ def facts_of(result: Result, notes: Sequence[str] = ()) -> RunFacts:
             for (year, month, gain), (_, _, of_holding) in zip(gains, gains_held, strict=True)
         ],
         metrics=result.metrics,
-        held_metrics=equity_statistics(held, start, years),
+        held_metrics=result.buy_and_hold_metrics,
+        funding=_funding(result),
         trades=result.trades,
         fills=result.fills,
         orders=result.orders,
-        refused=_refused(result.orders),
+        refused=result.refusals(),
         parameters=result.parameters,
         settings=dict(_settings(result.settings)),
+        is_research_only=result.is_research_only,
         mode=result.mode,
         why_not_compiled=result.why_not_compiled,
         seconds={"compile": result.compile_s, "run": result.run_s},
@@ -185,14 +193,17 @@ def facts_of(result: Result, notes: Sequence[str] = ()) -> RunFacts:
 
 def _cautions(facts: RunFacts, notes: Sequence[str]) -> list[Caution]:
     said = []
-    if facts.settings.get("fill_at") == "close":
+    if facts.is_research_only:
         said.append(Caution(RESEARCH_ONLY, is_serious=True))
+    liquidations = int((facts.fills["order"] == LIQUIDATION).sum())
+    if liquidations:
+        said.append(Caution(f"Liquidated: {counted(liquidations, 'time')}.", is_serious=True))
     if facts.equity.min() <= 0:
         said.append(Caution("The account lost everything.", is_serious=True))
     said.extend(Caution(note) for note in notes)
     for reason, count in facts.refused.items():
         said.append(Caution(f"{counted(count, 'order')} refused: {reason}"))
-    if all(facts.settings.get(f"costs.{name}") == "0" for name in ("maker_fee", "taker_fee")):
+    if facts.metrics["fees"] <= 0 < len(facts.fills):
         said.append(Caution("Without fees: no exchange trades for nothing."))
     trades = int(facts.metrics["trades"])
     if trades < TRADES_FEW:
@@ -206,28 +217,22 @@ def _cautions(facts: RunFacts, notes: Sequence[str]) -> list[Caution]:
     return said
 
 
-def _refused(orders: Records) -> dict[str, int]:
-    reasons = orders["reason"][orders["status"] == REFUSED]
-    codes, counts = numpy.unique(reasons, return_counts=True)
-    return {
-        REASONS[int(code)]: int(count)
-        for code, count in sorted(zip(codes, counts, strict=True), key=lambda pair: -pair[1])
-    }
+def _funding(result: "BacktestResult") -> int | None:
+    return int(result.funding[:, 3].sum()) if len(result.funding) else None
 
 
 def _settings(settings: object, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Iterate over settings by dotted name, whatever holds them."""
+    """Iterate over settings by dotted name."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-        pairs = [(f.name, getattr(settings, f.name)) for f in dataclasses.fields(settings)]
-    elif isinstance(settings, Mapping):
-        pairs = list(settings.items())
-    elif isinstance(settings, tuple) and hasattr(settings, "_asdict"):
-        pairs = list(settings._asdict().items())
-    else:
-        yield prefix, str(settings)
+        for field in dataclasses.fields(settings):
+            name = f"{prefix}.{field.name}" if prefix else field.name
+            yield from _settings(getattr(settings, field.name), name)
         return
-    for name, value in pairs:
-        yield from _settings(value, f"{prefix}.{name}" if prefix else str(name))
+    # Recorded funding has thousands of rows: their number is enough.
+    if isinstance(settings, Sequence) and len(settings) > VALUES_SHOWN:
+        yield prefix, counted(len(settings), "value")
+    else:
+        yield prefix, "none" if settings is None else str(settings)
 
 
 def _steps(count: Integers, step: Decimal) -> Floats:

@@ -13,7 +13,6 @@ ABSENT: Final = "\N{EN DASH}"
 _MINUS: Final = "\N{MINUS SIGN}"
 # What a year would make of an hour's luck has no use for its digits.
 _PERCENT_MAX: Final = 1_000_000
-_NARROW_SPACE: Final = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Kind(StrEnum):
@@ -94,7 +93,7 @@ FIGURES: Final = {figure.name: figure for group in GROUPS for figure in group.fi
 
 
 def written(value: float, kind: Kind, quote: str = "") -> str:
-    """Return a figure as it is written: `+12.3 %`, `1.42`, `1,234.56 USDT`; a dash for none.
+    """Return a figure as it is written: `+12.3%`, `1.42`, `1,234.56 USDT`; a dash for none.
 
     >>> written(1.416, Kind.RATIO), written(12.0, Kind.COUNT), written(1234.5, Kind.MONEY, "USDT")
     ('1.42', '12', '1,234.50 USDT')
@@ -106,10 +105,10 @@ def written(value: float, kind: Kind, quote: str = "") -> str:
     if kind in {Kind.SHARE, Kind.CHANGE}:
         percent = 100 * value
         if percent > _PERCENT_MAX:
-            return f">{_PERCENT_MAX:,}{_NARROW_SPACE}%"
+            return f">{_PERCENT_MAX:,}%"
         digits = 1 if abs(percent) < 1_000 else 0
         sign = "+" if kind is Kind.CHANGE else "-"
-        return _signed(f"{percent:{sign},.{digits}f}") + f"{_NARROW_SPACE}%"
+        return _signed(f"{percent:{sign},.{digits}f}") + "%"
     if kind is Kind.MONEY:
         return f"{money(value)} {quote}".rstrip()
     if kind is Kind.GAIN:

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.bars import Bars
 from bagbot.domain.statistics import UNITS
-from bagbot.reports.facts import Integers, Month, Result, RunFacts, facts_of
+from bagbot.reports.facts import Integers, Month, RunFacts, facts_of
 from bagbot.reports.figures import (
     GROUPS,
     Group,
@@ -26,17 +26,20 @@ from bagbot.reports.figures import (
 )
 from bagbot.reports.html import card, document, packed, plain_table, text, top_bar
 
-CANDLES_MAX: Final = 20_000
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
+
+CANDLES_MAX: Final = 100_000
 """A page holds no more candles than this; longer histories are thinned, with highs and lows."""
 
 CURVE_BUCKETS: Final = 4_000
-CAUTIONS_SHOWN: Final = 4
+CAUTIONS_SHOWN: Final = 5
 # The colour of a month is full at this return.
 _FULL_MONTH: Final = 0.25
 _MONTHS: Final = tuple(date(2000, month, 1).strftime("%b") for month in range(1, 13))
 
 
-def write_page(result: Result, path: Path, notes: Sequence[str] = ()) -> None:
+def write_page(result: "BacktestResult", path: Path, notes: Sequence[str] = ()) -> None:
     """Write the page of a run to `path`; `notes` are findings about its data or its strategy."""
     path.write_text(page(facts_of(result, notes)), encoding="utf-8")
 
@@ -52,6 +55,7 @@ def page(facts: RunFacts) -> str:
                 "<main>",
                 _lead(facts),
                 _tiles(facts),
+                _cautions(facts),
                 _equity_card(facts),
                 _price_card(facts),
                 _months_card(facts),
@@ -112,9 +116,9 @@ def _data(facts: RunFacts) -> dict[str, object]:
     rows = telling_rows((facts.equity, facts.held, facts.drawdowns), CURVE_BUCKETS)
     trades, fills = facts.trades, facts.fills
     return {
-        "strategy_safe": text(facts.strategy),
-        "symbol_safe": text(instrument.symbol),
-        "quote_safe": text(facts.quote),
+        "strategy": facts.strategy,
+        "symbol": instrument.symbol,
+        "quote": facts.quote,
         "interval_ms": bars.interval_ms,
         "bars_per_candle": size,
         "tick": instrument.tick_size.as_integer_ratio(),
@@ -177,24 +181,28 @@ def _lead(facts: RunFacts) -> str:
         f'<header class="lead"><div><h1>{text(facts.strategy)}</h1>'
         f'<p class="about">{text(about)}</p></div>'
         f'<p class="story">{text(facts.story())}</p>'
-        f'{_cautions(facts)}<div class="chips">{chips}</div></header>'
+        f'{_serious(facts)}<div class="chips">{chips}</div></header>'
     )
 
 
+def _serious(facts: RunFacts) -> str:
+    lines = [f"<li>{text(c.text)}</li>" for c in facts.cautions if c.is_serious]
+    return f'<ul class="serious">{"".join(lines)}</ul>' if lines else ""
+
+
 def _cautions(facts: RunFacts) -> str:
-    lines = [
-        f"<li{' class=serious' if caution.is_serious else ''}>{text(caution.text)}</li>"
-        for caution in facts.cautions
-    ]
+    lines = [f"<li>{text(c.text)}</li>" for c in facts.cautions if not c.is_serious]
     if not lines:
         return ""
-    shown = f'<ul class="cautions">{"".join(lines[:CAUTIONS_SHOWN])}</ul>'
-    rest = lines[CAUTIONS_SHOWN:]
-    if not rest:
-        return shown
+    shown, rest = lines[:CAUTIONS_SHOWN], lines[CAUTIONS_SHOWN:]
+    more = (
+        f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
+        if rest
+        else ""
+    )
     return (
-        f'{shown}<details class="more"><summary>{len(rest)} more</summary>'
-        f'<ul class="cautions">{"".join(rest)}</ul></details>'
+        '<section class="cautions" aria-label="Before you believe it">'
+        f"<ul>{''.join(shown)}</ul>{more}</section>"
     )
 
 
@@ -293,7 +301,7 @@ def _month_cell(month: Month | None) -> str:
         return "<td></td>"
     share = min(abs(month.gain) / _FULL_MONTH, 1) * 58
     tone = "gain" if month.gain >= 0 else "loss"
-    said = written(month.gain, Kind.CHANGE).split("\N{NARROW NO-BREAK SPACE}")[0]
+    said = written(month.gain, Kind.CHANGE).removesuffix("%")
     held = f"holding {written(month.held, Kind.CHANGE)}"
     return f'<td class="{tone}" style="--share:{share:.0f}" title="{text(held)}">{said}</td>'
 
@@ -311,6 +319,7 @@ def _costs_card(facts: RunFacts) -> str:
     rows = [
         ("Fees", written(fees, Kind.MONEY, quote)),
         ("Fees, share of the start", written(fees / facts.start, Kind.SHARE)),
+        *_funding_rows(facts),
         ("Closed trades before fees", written(before, Kind.GAIN, quote)),
         ("Closed trades after fees", written(profits, Kind.GAIN, quote)),
         ("Fills", f"{len(facts.fills):,} ({makers:,} as maker)"),
@@ -321,6 +330,12 @@ def _costs_card(facts: RunFacts) -> str:
         ),
     ]
     return card("Costs", plain_table(rows))
+
+
+def _funding_rows(facts: RunFacts) -> list[tuple[str, str]]:
+    if facts.funding is None:
+        return []
+    return [("Funding paid", written(facts.funding / UNITS, Kind.MONEY, facts.quote))]
 
 
 def _figures_card(facts: RunFacts) -> str:
@@ -372,7 +387,10 @@ def _repeat_card(facts: RunFacts) -> str:
         ("Data (SHA-256)", facts.bars.data_hash),
         *((f"Version of {name}", version) for name, version in facts.versions.items()),
     ]
-    note = '<span class="note">the same of all of these gives the same run, to the last unit</span>'
+    note = (
+        '<span class="note">the same strategy with all of these gives the same run, '
+        "to the last unit</span>"
+    )
     return card("To repeat it", plain_table(rows, is_code=True), note=note)
 
 

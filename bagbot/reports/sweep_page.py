@@ -119,7 +119,7 @@ def _lead(title: str, parameters: Columns, metrics: Columns, figure: Figure) -> 
     )
     return (
         f'<header class="lead"><h1>{text(title)}</h1><p class="story">{text(story)}</p>'
-        f'<ul class="cautions"><li>{text(caution)}</li></ul></header>'
+        f'<section class="cautions"><ul><li>{text(caution)}</li></ul></section></header>'
     )
 
 

@@ -1,23 +1,27 @@
 """A run in a screenful of the terminal."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bagbot.reports.facts import Floats, Result, RunFacts, facts_of
+from bagbot.reports.facts import Floats, RunFacts, facts_of
 from bagbot.reports.figures import GROUPS, date_of
 from bagbot.reports.figures import Group as Figures
+
+if TYPE_CHECKING:
+    from bagbot.trading.backtest_result import BacktestResult
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH: Final = 48
 
 
-def terminal_summary(result: Result, notes: Sequence[str] = ()) -> RenderableType:
+def terminal_summary(result: "BacktestResult", notes: Sequence[str] = ()) -> RenderableType:
     """Return what Rich prints of a run; `notes` are findings about its data or its strategy."""
     return summary_of(facts_of(result, notes))
 
@@ -44,8 +48,8 @@ def summary_of(facts: RunFacts) -> RenderableType:
     curves.add_row("holding", Text(curve(facts.held, low, high), style="bright_black"))
     left = [_figures(facts, group) for group in (GROUPS[0], GROUPS[1], GROUPS[3])]
     right = [_figures(facts, GROUPS[2])]
-    columns = Table.grid(padding=(0, 4))
-    columns.add_row(Group(*left), Group(*right))
+    # Beside each other where there is room, else one below the other.
+    columns = Columns([Group(*left), Group(*right)], padding=(0, 4))
     ran = f"{facts.mode}, ran in {facts.seconds['run']:.3f} s"
     if facts.seconds["compile"]:
         ran += f", compiled in {facts.seconds['compile']:.2f} s"

@@ -385,6 +385,8 @@ async def test_instruments_carry_the_filters(connector: BinanceConnector):
     assert instrument.tick_size == Decimal("0.01")
     assert instrument.lot_size == Decimal("0.00001")
     assert instrument.notional_min is not None
+    assert (instrument.open_orders_max, instrument.open_stops_max) == (200, 5)
+    assert (instrument.trailing_delta_min, instrument.trailing_delta_max) == (10, 2000)
 
 
 async def test_prepared_order_leaves_when_it_is_sent_and_not_before(

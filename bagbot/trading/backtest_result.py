@@ -86,8 +86,7 @@ class BacktestResult:
         found = self._statistics.summarise(
             self.equity, self.cash_units, years, self.fills, self.scale, 0.0
         )
-        figures: Mapping[str, float] = found._asdict()
-        return figures
+        return {name: float(value) for name, value in found._asdict().items()}
 
     @cached_property
     def buy_and_hold(self) -> NDArray[numpy.float64]:
@@ -107,8 +106,7 @@ class BacktestResult:
         found = self._statistics.equity_statistics(
             self.buy_and_hold, self.cash_units * 1.0, years, 0.0
         )
-        figures: Mapping[str, float] = found._asdict()
-        return figures
+        return {name: float(value) for name, value in found._asdict().items()}
 
     @property
     def data_hash(self) -> str:
@@ -191,7 +189,12 @@ def orders_of(desk: tables.Desk) -> Records:
     """Return the orders of a run that has ended, as they were placed and what became of them."""
     placed = numpy.asarray(desk.orders)[: desk.account.order_count]
     orders = numpy.zeros(len(placed), ORDER)
-    renamed = {"lots": "ordered", "kind": "placed_kind", "trigger": "placed_trigger"}
+    renamed = {
+        "lots": "ordered",
+        "kind": "placed_kind",
+        "trigger": "placed_trigger",
+        "trailing_ppm": "placed_trailing_ppm",
+    }
     for name in ORDER.names or ():
         orders[name] = placed[renamed.get(name, name)]
     return orders

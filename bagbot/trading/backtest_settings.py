@@ -160,9 +160,10 @@ class BacktestSettings:
         if not is_margin:
             held = fills.scale_of(_units("tick", instrument.tick_size), 1)
         top = fills.bought_at(int(bars.high.max()) if len(bars) else 1, costs)
-        if top * held.numerator * held.denominator > fills.INT64_MAX or not fills.fits(
-            top, 1, scale
-        ):
+        # Equity is valued by a float division that is exact below 2**52, and set right.
+        is_exact = top * held.numerator < 2**52
+        fits = top * held.numerator * held.denominator <= fills.INT64_MAX
+        if not is_exact or not fits or not fills.fits(top, 1, scale):
             raise ConfigError(
                 f"{instrument.symbol}: prices of {top} ticks of {instrument.tick_size} are more "
                 f"than can be computed with; bars with a coarser tick are needed"

@@ -134,7 +134,7 @@ def place(
     order = desk.orders[number - 1]
     order.placed_kind = order.kind = kind
     order.is_buy = is_buy
-    order.trailing_ppm = trailing_ppm
+    order.trailing_ppm = order.placed_trailing_ppm = trailing_ppm
     order.time_in_force = time_in_force
     order.is_reduce_only = is_reduce_only
     order.pair = pair
@@ -196,7 +196,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
         order.ordered = _AS_LEFT
     order.placed_kind = order.kind = old.kind
     order.is_buy = old.is_buy
-    order.trailing_ppm = old.trailing_ppm
+    order.trailing_ppm = order.placed_trailing_ppm = old.trailing_ppm
     order.time_in_force = old.time_in_force
     order.is_reduce_only = old.is_reduce_only
     _command(desk, tables.AMEND, new, number)

@@ -180,6 +180,7 @@ class OrderRow(fills.WorkingOrder):
     locked: int
     placed_kind: int
     placed_trigger: int
+    placed_trailing_ppm: int
     status: int
     reason: int
     is_reduce_only: int
@@ -221,7 +222,7 @@ ACCOUNT: Final = numpy.dtype(
 )
 _ORDER: Final = _record(
     "number bar ordered lots filled limit trigger placed_trigger best since untested locked",
-    small="pair parent trailing_ppm",
+    small="pair parent trailing_ppm placed_trailing_ppm",
     tiny="placed_kind kind time_in_force doubts status reason is_reduce_only",
     flags="is_buy",
 )

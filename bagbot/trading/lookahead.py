@@ -23,6 +23,8 @@ from bagbot.trading.strategy import BAR_SERIES, Array, Prepared, Strategy, Value
 Play = Callable[[Bars], NDArray[numpy.void]]
 """Plays bars, and returns the orders in the sequence of their commands."""
 
+# A record cut shorter says little, and some indicators do not take it.
+_FEWEST: Final = 100
 _TOLERANCE: Final = 1e-9
 _SETTLED: Final = 1e-3
 _PLACED: Final = ("number", "bar", "is_buy", "lots", "limit", "trigger", "kind")
@@ -105,7 +107,7 @@ def examine(
     whole_strategy = strategy.fresh()
     whole = prepare(whole_strategy, bars)
     found: dict[str, Finding] = {}
-    at = _spread(whole.first, len(bars), cuts)
+    at = _spread(max(whole.first, min(_FEWEST, len(bars) // 2)), len(bars), cuts)
     for cut in at:
         for finding in _prepared_differently(whole_strategy, whole, bars, cut):
             found.setdefault(finding.what, finding)
@@ -133,7 +135,11 @@ def _prepared_differently(
 ) -> Iterator[Finding]:
     """Yield what `prepare` computes otherwise for bars up to `cut` when there are no more."""
     truncated_strategy = strategy.fresh()
-    truncated = prepare(truncated_strategy, bars[: cut + 1])
+    try:
+        truncated = prepare(truncated_strategy, bars[: cut + 1])
+    except Exception as error:
+        error.add_note(f"prepare() on the first {cut + 1} bars alone; on all it went well")
+        raise
     for name in whole.series:
         if name in BAR_SERIES:
             continue
@@ -244,7 +250,7 @@ def _order(row: numpy.void) -> str:
 
 def _unsettled(strategy: Strategy, whole: Prepared, bars: Bars) -> tuple[Unsettled, ...]:
     """Return the series that still depend on where the record began when trading begins."""
-    last, history = len(bars) - 1, whole.first + 1
+    last, history = len(bars) - 1, max(whole.first + 1, _FEWEST // 5)
     if last < 2 * history:
         return ()
     late = prepare(strategy.fresh(), bars[last + 1 - history :])

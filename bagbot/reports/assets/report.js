@@ -2,6 +2,7 @@
 // The charts and the table of one backtest.
 
 const DAY = 86400000;
+const HOVER_TIME = "%-d %b %Y %H:%M";
 const run = readData();
 const candles = unpackedAll(run.candles), curve = unpackedAll(run.curve);
 const fills = unpackedAll(run.fills), trades = unpackedAll(run.trades);
@@ -22,22 +23,22 @@ function logSwitch(id, draw) {
   };
 }
 const moneyAxis = (id) => document.getElementById(id).getAttribute("aria-pressed") === "true"
-  ? { type: "log", tickformat: "~s", nticks: 7 } : { type: "linear", tickformat: ",~f", nticks: 7 };
+  ? { type: "log", tickformat: "~s", dtick: "D2" } : { type: "linear", tickformat: ",~f", nticks: 7, dtick: null };
 
 function drawEquity() {
   const time = Array.from(curve.time, (ms) => new Date(ms).toISOString());
   const line = (y, name, sign, width, more) => ({
     type: "scatter", mode: "lines", x: time, y, name, line: { color: sign, width }, ...more });
-  const money = `%{y:,.2f} ${run.quote_safe}`;
+  const money = `%{y:,.2f} ${plainly(run.quote)}`;
   const traces = [
     line(curve.held, "Holding", colour("held"), 1.3, { hovertemplate: money }),
-    line(curve.equity, run.strategy_safe, colour("accent"), 2, { hovertemplate: money }),
+    line(curve.equity, plainly(run.strategy), colour("accent"), 2, { hovertemplate: money }),
     line(curve.held_fall, "Holding's drawdown", colour("held"), 1, { yaxis: "y2", hovertemplate: "%{y:.1%}" }),
     line(curve.fall, "Drawdown", colour("down"), 1.3,
       { yaxis: "y2", fill: "tozeroy", fillcolor: faded("down", 0.18), hovertemplate: "%{y:.1%}" }),
   ];
   Plotly.react("equity", traces, layout({
-    xaxis: { type: "date", anchor: "y2" },
+    xaxis: { type: "date", anchor: "y2", hoverformat: HOVER_TIME },
     yaxis: { domain: [0.36, 1], ...moneyAxis("equity-log") },
     yaxis2: { domain: [0, 0.28], tickformat: ".0%", nticks: 4 },
   }, { hoversubplots: "axis" }), CONFIG);
@@ -135,17 +136,17 @@ function drawPrice() {
   const buys = marksInView(true, shown), sells = marksInView(false, shown);
   const traces = [{
     type: "candlestick", x: shown.time, open: shown.open, high: shown.high, low: shown.low,
-    close: shown.close, name: run.symbol_safe,
+    close: shown.close, name: plainly(run.symbol),
     increasing: { line: { color: faded("up", 0.75), width: 1 }, fillcolor: faded("up", 0.45) },
     decreasing: { line: { color: faded("down", 0.75), width: 1 }, fillcolor: faded("down", 0.45) },
   }, ...linesInView(), mark(buys, "triangle-up", "accent"), mark(sells, "triangle-down", "sell")];
   Plotly.react("price", traces, layout({
-    xaxis: { type: "date", range: view.map((ms) => new Date(ms).toISOString()), rangeslider: { visible: false } },
+    xaxis: { type: "date", hoverformat: HOVER_TIME, range: view.map((ms) => new Date(ms).toISOString()), rangeslider: { visible: false } },
     yaxis: { autorange: true, ...moneyAxis("price-log") },
   }), CONFIG);
   const perCandle = shown.size * run.bars_per_candle;
   document.getElementById("price-note").textContent =
-    `${number(buys.count, 0)} buys and ${number(sells.count, 0)} sells in view`
+    `${counted(buys.count, "buy")} and ${counted(sells.count, "sell")} in view`
     + (perCandle > 1 ? `, ${number(perCandle, 0)} bars to a candle` : "");
   document.querySelectorAll("#ranges button[data-days]").forEach((button) => {
     const span = button.dataset.days === "all" ? ended - began : button.dataset.days * DAY;

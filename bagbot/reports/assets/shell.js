@@ -36,10 +36,12 @@ const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false, do
 function layout(axes, more) {
   const filled = Object.fromEntries(Object.entries(axes).map(([name, axis]) => [name, {
     gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, automargin: true,
+    spikecolor: colour("soft"), spikethickness: 1, spikedash: "dot",
+    showspikes: name.startsWith("x"), spikemode: "across", spikesnap: "hovered data",
     fixedrange: IS_TOUCHED || name.startsWith("y"), tickfont: { color: colour("soft") }, ...axis,
   }]));
   return {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: colour("card"), plot_bgcolor: colour("card"),
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
     margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, hovermode: "x unified",
     // A finger on a chart scrolls the page; there are buttons for the range.
@@ -60,9 +62,14 @@ function number(value, digits, plus) {
   return (value < 0 ? MINUS : plus ? "+" : "") + text;
 }
 
+/** Return words as the charts show them: they take some markup, and names are none. */
+const plainly = (words) => words.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
+
+const counted = (count, what) => `${number(count, 0)} ${what}${count === 1 ? "" : "s"}`;
+
 function percent(share, plus) {
   const text = number(100 * share, Math.abs(share) < 10 ? 2 : 0, plus);
-  return text === ABSENT ? text : `${text}\u202f%`;
+  return text === ABSENT ? text : `${text}%`;
 }
 
 function moment(ms, interval_ms) {
@@ -107,7 +114,11 @@ function sortableTable(table, columns, rows, { perPage = 50, sortBy = 0, descend
         const tone = kind === "signed" ? (value(row) > 0 ? "up" : value(row) < 0 ? "down" : "") : kind || "";
         return element("td", { className: tone, textContent: text(row) });
       }));
-      if (onRow) line.onclick = () => onRow(row);
+      if (onRow) {
+        line.tabIndex = 0;
+        line.onclick = () => onRow(row);
+        line.onkeydown = ({ key }) => { if (key === "Enter") onRow(row); };
+      }
       return line;
     }));
     place.textContent = rows === 0 ? "none" : `${number(page * perPage + 1, 0)} to `

@@ -49,25 +49,27 @@ function drawMap() {
   const gather = GATHERINGS[chosen("gather")];
   const z = cells.map((line) => line.map((values) => (values.length ? gather(values, sign) : null)));
   const hover = cells.map((line, y) => line.map((values, x) => values.length
-    ? `${chosen("across")} ${across.labels[x]}, ${chosen("up")} ${up.labels[y]}<br><b>${written(name, z[y][x])}</b>`
+    ? `${plainly(chosen("across"))} ${across.labels[x]}, ${plainly(chosen("up"))} ${up.labels[y]}<br><b>${written(name, z[y][x])}</b>`
       + (values.length > 1 ? `<br>${chosen("gather")} of ${number(values.length, 0)}` : "")
     : ""));
   const finite = z.flat().filter((value) => value !== null && Number.isFinite(value));
-  const least = Math.min(...finite), most = Math.max(...finite);
+  // All but the outermost cells set the scale, or one of them would leave the rest in one shade.
+  const sorted = Float64Array.from(finite).sort();
+  const least = sorted[Math.floor(0.02 * (sorted.length - 1))], most = sorted[Math.ceil(0.98 * (sorted.length - 1))];
   const isAroundZero = least < 0 && most > 0 && sign > 0;
   // Not at full strength, so that figures can be read on it in both colours of the page.
   const good = faded("up", 0.7), bad = faded("down", 0.7), middle = colour("grid");
   const scale = isAroundZero ? [[0, bad], [0.5, middle], [1, good]]
-    : sign > 0 ? [[0, middle], [1, faded("accent", 0.7)]] : [[0, middle], [1, bad]];
+    : sign > 0 ? [[0, faded("accent", 0.04)], [1, faded("accent", 0.75)]] : [[0, faded("down", 0.04)], [1, bad]];
   const reach = Math.max(-least, most);
   const few = document.getElementById("map").clientWidth / across.labels.length > 64 && up.labels.length <= 24;
   Plotly.react("map", [{
     type: "heatmap", x: across.labels, y: up.labels, z, text: hover, hoverinfo: "text", xgap: 1, ygap: 1,
     colorscale: scale, zmin: isAroundZero ? -reach : least, zmax: isAroundZero ? reach : most,
-    colorbar: { thickness: 10, outlinewidth: 0, tickformat: isShare(name) ? ".0%" : "~s", tickfont: { color: colour("soft") } },
+    colorbar: { thickness: 10, outlinewidth: 0, tickformat: isShare(name) ? ".0%" : reach < 1000 ? "~g" : "~s", tickfont: { color: colour("soft") } },
   }], layout({
-    xaxis: { type: "category", title: { text: chosen("across") }, showgrid: false, fixedrange: true },
-    yaxis: { type: "category", title: { text: chosen("up") }, showgrid: false },
+    xaxis: { type: "category", title: { text: plainly(chosen("across")) }, showgrid: false, fixedrange: true },
+    yaxis: { type: "category", title: { text: plainly(chosen("up")) }, showgrid: false },
   }, {
     hovermode: "closest",
     // By index: a label that looks like a number would be taken for a place on the axis.

@@ -31,6 +31,10 @@ class Example:
     rule: str
     lines: list[str]
 
+    @property
+    def has_account(self):
+        return any(line.startswith("account") for line in self.lines)
+
 
 @dataclass
 class Stage:
@@ -84,6 +88,11 @@ def told(event):
 
 
 def examples():
+    """Return the page's examples for the rules alone; those with an account are the kernel's."""
+    return [one for one in all_examples() if not one.has_account]
+
+
+def all_examples():
     return [
         Example(match["title"], match["rule"], match["lines"].splitlines())
         for match in FENCE.finditer(PAGE.read_text())

@@ -1,15 +1,23 @@
 """A run to tell of, made without the engine: an SMA crossover by the rules of fills."""
 
-import types
 from decimal import Decimal
+from typing import Any
 
 import numpy
 
 from bagbot.domain.bars import Bars
-from bagbot.domain.fills import MARKET, Scale, scale_of, settle_buy, settle_sell
+from bagbot.domain.fills import (
+    GOOD_TILL_CANCELLED,
+    MARKET,
+    Scale,
+    scale_of,
+    settle_buy,
+    settle_sell,
+)
 from bagbot.domain.instrument import Instrument
-from bagbot.domain.statistics import round_trips, summarise, years_of
-from bagbot.trading.kernel_tables import FILL, FILLED, ORDER
+from bagbot.trading.backtest_result import ORDER, BacktestResult
+from bagbot.trading.backtest_settings import BacktestSettings
+from bagbot.trading.kernel_tables import FILL, FILLED
 
 BTCUSDT = Instrument(
     symbol="BTC/USDT",
@@ -20,7 +28,6 @@ BTCUSDT = Instrument(
     lot_size=Decimal("0.00001"),
 )
 SCALE: Scale = scale_of(1_000_000, 1_000)
-CASH_UNITS = 10_000 * 100_000_000
 BEGAN_MS = 1_577_836_800_000  # 2020-01-01
 HOUR_MS = 3_600_000
 
@@ -45,16 +52,17 @@ def seeded_bars(count: int, seed: int, *, interval_ms: int = HOUR_MS) -> Bars:
 
 
 def run_of(
-    bars: Bars, *, fast: int = 20, slow: int = 80, **changed: object
-) -> types.SimpleNamespace:
+    bars: Bars,
+    *,
+    fast: int = 20,
+    slow: int = 80,
+    settings: BacktestSettings | None = None,
+    **changed: Any,
+) -> BacktestResult:
     """Return what a backtest of an SMA crossover with 90 % of the money would, all as taker."""
-    fills, equity, quote, base = [], numpy.empty(len(bars), numpy.int64), CASH_UNITS, 0
-    sums = numpy.cumsum(bars.close, dtype=numpy.float64)
-    longest = max(fast, slow)
-    quick, calm = (
-        (sums[longest:] - sums[longest - size : len(sums) - size]) / size for size in (fast, slow)
-    )
-    is_above = numpy.append(numpy.zeros(longest, bool), quick > calm)
+    settings = settings or BacktestSettings()
+    fills, equity, quote, base = [], numpy.empty(len(bars), numpy.int64), settings.cash_units, 0
+    is_above = _is_above(bars, fast, slow)
     for bar in range(len(bars)):
         price, wants = int(bars.open[bar]), bar > 0 and bool(is_above[bar - 1])
         lots = base // SCALE.lot_units
@@ -73,32 +81,32 @@ def run_of(
     names = ("bar", "order", "is_buy", "price", "lots", "fee_units", "fee_in_base")
     for column, name in enumerate((*names, "cash_units_after")):
         table[name] = [row[column] for row in fills]
-    orders = numpy.zeros(len(fills), ORDER)
-    orders["number"], orders["bar"] = table["order"], table["bar"] - 1
-    orders["ordered"] = orders["filled"] = table["lots"]
-    orders["kind"] = orders["placed_kind"] = MARKET
-    orders["is_buy"], orders["status"] = table["is_buy"], FILLED
-    years = years_of(bars.open_time_ms, bars.interval_ms)
-    result = {
+    result: dict[str, Any] = {
         "strategy": "SmaCross",
         "parameters": {"fast": fast, "slow": slow},
-        "bars": bars,
-        "settings": {
-            "fill_at": "open",
-            "cash": "10000",
-            "costs": {"maker_fee": "0.001", "taker_fee": "0.001", "slippage_ticks": 0},
-        },
-        "mode": "compiled",
+        "mode": "python",
         "why_not_compiled": "",
         "compile_s": 0.4,
         "run_s": 0.003,
-        "orders": orders,
-        "fills": table,
-        "trades": round_trips(table, SCALE),
-        "equity": equity,
-        "cash_units": CASH_UNITS,
-        "metrics": summarise(equity, CASH_UNITS, years, table, SCALE)._asdict(),
-        "data_hash": bars.data_hash,
-        "versions": {"bagbot": "0.1.0", "numba": "0.68.1", "python": "3.11"},
+        "orders": _orders_of(table),
+        "funding": numpy.zeros((0, 4), numpy.int64),
     }
-    return types.SimpleNamespace(**{**result, **changed})
+    made = {"bars": bars, "settings": settings, "fills": table, "equity": equity, "scale": SCALE}
+    return BacktestResult(**{**result, **made, **changed})
+
+
+def _is_above(bars: Bars, fast: int, slow: int) -> numpy.ndarray:
+    sums, longest = numpy.cumsum(bars.close, dtype=numpy.float64), max(fast, slow)
+    quick, calm = (
+        (sums[longest:] - sums[longest - size : len(sums) - size]) / size for size in (fast, slow)
+    )
+    return numpy.append(numpy.zeros(longest, bool), quick > calm)
+
+
+def _orders_of(fills: numpy.ndarray) -> numpy.ndarray:
+    orders = numpy.zeros(len(fills), ORDER)
+    orders["number"], orders["bar"] = fills["order"], fills["bar"] - 1
+    orders["lots"] = orders["filled"] = fills["lots"]
+    orders["kind"], orders["time_in_force"] = MARKET, GOOD_TILL_CANCELLED
+    orders["is_buy"], orders["status"] = fills["is_buy"], FILLED
+    return orders

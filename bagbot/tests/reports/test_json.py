@@ -4,10 +4,14 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+from bagbot import Strategy
 from bagbot.domain.fills import STOP
 from bagbot.domain.statistics import Metrics
 from bagbot.reports.as_json import SCHEMA, as_json, write_json
+from bagbot.reports.facts import facts_of
+from bagbot.reports.page import page
 from bagbot.tests.reports.some_run import run_of, seeded_bars
+from bagbot.trading.backtester import Backtester
 from bagbot.trading.kernel_tables import INSUFFICIENT_BALANCE, REFUSED
 
 
@@ -58,12 +62,37 @@ def test_what_there_is_not_is_null() -> None:
     assert found["fills"] == []
 
 
+class Often(Strategy):
+    """Buys and sells by the bar, by every kind of order."""
+
+    def on_bar(self) -> None:
+        if self.index % 7 == 0:
+            self.buy(0.05, limit=self.close[-1] * 0.995, stop_loss=self.close[-1] * 0.9)
+            self.buy(0.05, tif="IOC", limit=self.close[-1])
+        elif self.index % 7 == 3:
+            self.close_position()
+            self.buy(9_999.0)
+            self.sell(0.01, trail=0.02)
+
+
+def test_what_the_engine_does_is_told_by_page_terminal_and_json() -> None:
+    result = Backtester(Often, seeded_bars(400, 3), mode="python").run()
+    found = read(as_json(result))
+    assert {order["type"] for order in found["orders"]} >= {"MARKET", "LIMIT", "STOP"}
+    assert {order["time_in_force"] for order in found["orders"]} == {"GTC", "IOC"}
+    assert {"filled", "refused"} <= {order["status"] for order in found["orders"]}
+    assert sum(Decimal(fill["amount"]) for fill in found["fills"]) > 0
+    said = page(facts_of(result))
+    assert "refused: Account has insufficient balance for requested action." in said
+    assert "Account has insufficient balance" in str(facts_of(result).cautions)
+
+
 def test_a_refused_order_says_why_and_is_counted() -> None:
     result = run_of(seeded_bars(24 * 200, 6), fast=5, slow=20)
     result.orders["status"][3] = REFUSED
     result.orders["reason"][3] = INSUFFICIENT_BALANCE
-    result.orders["placed_kind"][3] = STOP
-    result.orders["placed_trigger"][3] = 5_000_000
+    result.orders["kind"][3] = STOP
+    result.orders["trigger"][3] = 5_000_000
     found = read(as_json(result))
     words = "Account has insufficient balance for requested action."
     order = found["orders"][3]

@@ -66,8 +66,7 @@ async def test_words_from_outside_stay_words(tmp_path: Path) -> None:
     result = wide(
         strategy=HOSTILE,
         parameters={HOSTILE: HOSTILE},
-        settings={"fill_at": HOSTILE},
-        versions={HOSTILE: HOSTILE},
+        why_not_compiled=HOSTILE,
     )
     write_page(result, page, [HOSTILE])
     async with new_tab() as tab:
@@ -117,7 +116,7 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
         tmp_path / "sweep.html",
         title=HOSTILE,
         parameters={
-            "fast": chance.integers(2, 12, rows),
+            HOSTILE: chance.integers(2, 12, rows),
             "slow": chance.uniform(20, 200, rows),
             "is_long": chance.random(rows) < 0.5,
         },
@@ -126,6 +125,7 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
             "total_return": chance.normal(0, 0.3, rows),
             "drawdown_max": chance.random(rows),
             "my_own": chance.random(rows),
+            "win_rate": numpy.full(rows, numpy.nan),
         },
         about={"Data": HOSTILE},
     )
@@ -133,7 +133,9 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
         await tab.open(tmp_path / "sweep.html")
         shape = "(({x, y}) => [x.length, y.length])(document.getElementById('map').data[0])"
         assert await tab.evaluate(shape) == [10, 40]
-        for metric in ("drawdown_max", "my_own", "total_return"):
+        written = "document.getElementById('map').querySelector('.xtitle').textContent"
+        assert await tab.evaluate(written) == HOSTILE
+        for metric in ("drawdown_max", "my_own", "win_rate", "total_return"):
             await tab.evaluate(
                 f"(s => {{ s.value = '{metric}'; s.dispatchEvent(new Event('change')) }})"
                 "(document.getElementById('metric'))"

@@ -27,7 +27,7 @@ def walk(
     return Bars(
         instrument=instrument,
         interval_ms=60_000,
-        open_time_ms=1_600_000_000_000 + 60_000 * numpy.arange(count),
+        open_time_ms=1_600_000_020_000 + 60_000 * numpy.arange(count),
         open=opened,
         high=numpy.maximum(opened, close) + chance.integers(0, step, count),
         low=numpy.minimum(opened, close) - chance.integers(0, step, count),

@@ -80,6 +80,11 @@ async def test_bars_that_do_not_exist_are_not_waited_for() -> None:
     assert await answered(rows, 0) == rows[:4]
 
 
+async def test_a_bar_that_an_answer_holds_twice_is_told_once() -> None:
+    rows = [bar_at(0), bar_at(SECOND_MS), bar_at(SECOND_MS), bar_at(2 * SECOND_MS)]
+    assert await answered(rows[::-1], 0, page=4) == [bar_at(0), bar_at(SECOND_MS)]
+
+
 async def test_an_answer_older_than_the_stream_is_asked_again_until_it_is_not() -> None:
     answers = [
         # The second bar looks as if it were running, and is not what it will be.

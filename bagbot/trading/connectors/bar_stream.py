@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 import structlog
 
-from bagbot.domain.errors import ExchangeError
+from bagbot.domain.errors import ExchangeError, RateLimitedError
 from bagbot.domain.ohlcv import Ohlcv
 from bagbot.trading.connectors import binance_messages as messages
 from bagbot.trading.connectors.binance_stream import (
@@ -59,6 +59,7 @@ class BarStream:
         pause_s = _FIRST_PAUSE_S
         while (session := self._session()) is not None:
             try:
+                await asyncio.sleep(self._gate.remaining_s)
                 # Its end is no trouble: a connection that has grown old is replaced.
                 async with contextlib.aclosing(self._told(session)) as told:
                     async for bar in told:
@@ -67,8 +68,10 @@ class BarStream:
             except (*TROUBLE, ExchangeError) as error:
                 if self._session() is None:
                     return
+                if isinstance(error, RateLimitedError):
+                    self._gate.close_for(error.retry_after_s or 0.0)
                 trouble = error if isinstance(error, ExchangeError) else _lost(error)
-                await wait_out(trouble, self._bars.what, max(pause_s, self._gate.remaining_s))
+                await wait_out(trouble, self._bars.what, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _told(self, session: aiohttp.ClientSession) -> AsyncGenerator[Ohlcv, None]:

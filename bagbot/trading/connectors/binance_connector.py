@@ -492,29 +492,16 @@ class BinanceConnector(CcxtConnector):
                 rows = rows + newest
             return [messages.trade_from(row, self._symbols) for row in rows]
 
-    async def fetch_ohlcv(
-        self,
-        symbol: str,
-        timeframe: str = "1m",
-        since_ms: int | None = None,
-        limit: int | None = None,
+    async def _ohlcv(
+        self, instrument: Instrument, timeframe: str, since_ms: int | None, limit: int | None
     ) -> Sequence[Ohlcv]:
-        """Return bars, oldest first, up to 1000: from `since_ms` on, or the newest.
-
-        The last one may still be running.
-        """
-        self._require_timeframe(timeframe)
-        fields: dict[str, Any] = {
-            "symbol": (await self._instrument(symbol)).exchange_symbol,
-            "interval": timeframe,
-            "limit": min(limit or _PAGE, _PAGE),
-        }
+        fields: dict[str, Any] = {"symbol": instrument.exchange_symbol, "interval": timeframe}
+        fields["limit"] = min(limit or _PAGE, _PAGE)
         if since_ms is not None:
             fields["startTime"] = since_ms
         exchange = self._exchange
         ask = exchange.fapipublic_get_klines if self.futures else exchange.public_get_klines
-        with self._call(f"fetch the {timeframe} bars of {symbol}", is_write=False):
-            return [messages.ohlcv_from(row) for row in await ask(fields)]
+        return [messages.ohlcv_from(row) for row in await ask(fields)]
 
     def watch_closed_bars(
         self, symbol: str, timeframe: str, *, since_ms: int | None = None

@@ -102,7 +102,24 @@ def _instrument(row: Row, *, symbol: str, is_trading: bool) -> Instrument:
         or _limit(percent, "multiplierDown"),
         sell_price_ratio_max=_limit(by_side, "askMultiplierUp")
         or (_limit(percent, "multiplierUp") if both_ways else None),
+        open_orders_max=_count(filters.get("MAX_NUM_ORDERS"), "maxNumOrders", "limit"),
+        open_stops_max=_count(filters.get("MAX_NUM_ALGO_ORDERS"), "maxNumAlgoOrders", "limit"),
+        # Where the two directions differ, what both allow.
+        trailing_delta_min=max(_trailing(filters, "minTrailing"), default=None),
+        trailing_delta_max=min(_trailing(filters, "maxTrailing"), default=None),
     )
+
+
+def _count(filter_row: Row | None, *names: str) -> int | None:
+    """Return a filter's number under the name that it has there; spot and futures differ."""
+    return (
+        next((int(filter_row[n]) for n in names if n in filter_row), None) if filter_row else None
+    )
+
+
+def _trailing(filters: Mapping[str, Row], which: str) -> list[int]:
+    row = filters.get("TRAILING_DELTA", {})
+    return [int(row[name]) for name in (f"{which}AboveDelta", f"{which}BelowDelta") if name in row]
 
 
 def _limit(filter_row: Row, name: str) -> Decimal | None:

@@ -341,10 +341,15 @@ class CcxtConnector(IExchangeConnector):
         """Return bars, oldest first, as many as one request gives; the last may be running."""
         self._require("fetch_ohlcv")
         self._require_timeframe(timeframe)
-        await self._instrument(symbol)
+        instrument = await self._instrument(symbol)
         with self._call(f"fetch the {timeframe} bars of {symbol}", is_write=False):
-            rows = await self._exchange.fetch_ohlcv(symbol, timeframe, since_ms, limit)
-            return [bar for bar in map(ohlcv_from, rows) if bar is not None]
+            return await self._ohlcv(instrument, timeframe, since_ms, limit)
+
+    async def _ohlcv(
+        self, instrument: Instrument, timeframe: str, since_ms: int | None, limit: int | None
+    ) -> Sequence[Ohlcv]:
+        rows = await self._exchange.fetch_ohlcv(instrument.symbol, timeframe, since_ms, limit)
+        return [bar for bar in map(ohlcv_from, rows) if bar is not None]
 
     def watch_closed_bars(
         self, symbol: str, timeframe: str, *, since_ms: int | None = None

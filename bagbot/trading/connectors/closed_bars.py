@@ -88,7 +88,8 @@ class ClosedBars:
 
     async def _rows(self) -> list[Ohlcv]:
         """Return what was not told, with the one that may be running at the end."""
-        rows = sorted(await self._fetch(self._next_ms), key=lambda bar: bar.open_time_ms)
+        found = {bar.open_time_ms: bar for bar in await self._fetch(self._next_ms)}
+        rows = [found[open_ms] for open_ms in sorted(found)]
         if self._next_ms is None:
             rows = rows[-1:]
             if rows:
