@@ -182,13 +182,7 @@ def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
     print(f"\n## {work}\n")
     print("| | version | fills at | bars | bars/s | bars/CPU s | ours is | MB | trades | equity |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    walls, processors = (
-        {
-            runner: statistics.median(report["bars"] / report[span] for report in found)
-            for runner, found in reports.items()
-        }
-        for span in ("wall_s", "cpu_s")
-    )
+    walls, processors = rates(reports, "wall_s"), rates(reports, "cpu_s")
     ours = next((rate for runner, rate in processors.items() if runner.script == OURS), None)
     for runner, rate in sorted(processors.items(), key=lambda each: -each[1]):
         report = reports[runner][0]
@@ -205,6 +199,16 @@ def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
             print(f"\nOver {bars:,} bars the trades differ: {sorted(trades)}")
 
 
+def rates(reports: dict[Runner, list[Report]], span: str) -> dict[Runner, float]:
+    """Return how many bars each played in a second of a span, the median of its rounds."""
+    return {
+        runner: statistics.median(
+            report["bars"] * report.get("combinations", 1) / report[span] for report in found
+        )
+        for runner, found in reports.items()
+    }
+
+
 def measure_sweep(peers: Path | None, bars: Path, count: int, rounds: int) -> None:
     """Measure combinations as they go: a slow sweeper is stopped, so these are rates."""
     options = ["--first", str(count), "--seconds", str(SWEEP_S)]
@@ -214,26 +218,20 @@ def measure_sweep(peers: Path | None, bars: Path, count: int, rounds: int) -> No
             report = ran(runner, "sweep", peers, bars, options)
             if report is not None:
                 reports[runner].append(report)
-    rates = {
-        runner: statistics.median(
-            report["combinations"] * report["bars"] / report["wall_s"] / 1e6 for report in found
-        )
-        for runner, found in reports.items()
-        if found
-    }
-    ours = next((rate for runner, rate in rates.items() if runner.script == OURS), None)
-    print("\n## sweep\n")
-    print(
-        "| | version | combinations | million combination-bars/s | ours is | memory MB | trades |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for runner, rate in sorted(rates.items(), key=lambda each: -each[1]):
+    reports = {runner: found for runner, found in reports.items() if found}
+    walls, processors = rates(reports, "wall_s"), rates(reports, "cpu_s")
+    ours = next((rate for runner, rate in processors.items() if runner.script == OURS), None)
+    print("\n## sweep: million combination-bars\n")
+    print("| | version | combinations | /s | /CPU s | ours is | MB | trades |")
+    print("|---|---|---|---|---|---|---|---|")
+    for runner, rate in sorted(processors.items(), key=lambda each: -each[1]):
         report = reports[runner][0]
         ratio = f"{ours / rate:,.3g} x" if ours else ""
         memory = max(each["memory_mb"] for each in reports[runner])
         print(
-            f"| {runner.label} | {report['version']} | {report['combinations']:,} | {rate:,.2f} "
-            f"| {ratio} | {memory:,.0f} | {report['trades']:,} |"
+            f"| {runner.label} | {report['version']} | {report['combinations']:,} "
+            f"| {walls[runner] / 1e6:,.2f} | {rate / 1e6:,.2f} | {ratio} | {memory:,.0f} "
+            f"| {report['trades']:,} |"
         )
 
 
