@@ -80,8 +80,9 @@ class Backtester:
             funding=funding,
         )
         self._mode = mode
+        self._program: Program | None = None
         # What the settings make of these bars is refused now as well, not in the middle of a run.
-        self.new_desk()
+        self.settings.check(bars)
 
     @property
     def cash_units(self) -> int:
@@ -106,8 +107,7 @@ class Backtester:
             prepared = prepare(strategy, self.bars)
             prepared_s = time.perf_counter() - started
             try:
-                program = compile_strategy(strategy, prepared.series)
-                return self._compiled(strategy, prepared, program, prepared_s, on_progress)
+                return self._compiled(strategy, prepared, prepared_s, on_progress)
             except CannotCompileError as error:
                 if self._mode == "compiled":
                     raise
@@ -121,11 +121,13 @@ class Backtester:
         self,
         strategy: Strategy,
         prepared: Prepared,
-        program: Program,
         prepared_s: float,
         on_progress: Progress | None,
     ) -> BacktestResult:
         started = time.perf_counter()
+        if self._program is None:
+            self._program = compile_strategy(strategy, prepared.series)
+        program = self._program
         desk = self.new_desk()
         bound = program.bind(strategy, prepared.series)
         program.compile(bound, desk)
@@ -172,7 +174,7 @@ class Backtester:
             why_not_compiled=why_not_compiled,
             compile_s=compile_s,
             run_s=run_s,
-            orders=orders_of(desk),
+            placed=orders_of(desk),
             fills=fills_of(desk),
             equity=desk.equity,
             funding=desk.funding,

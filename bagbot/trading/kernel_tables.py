@@ -311,6 +311,17 @@ class Desk(NamedTuple):
     scale: fills.Scale
 
 
+class Book(NamedTuple):
+    """What of a desk the orders and the money need: few things to hand on, for it is often."""
+
+    orders: Sequence[OrderRow]
+    fills: Sequence[FillRow]
+    account: Account
+    rules: Rules
+    costs: fills.Costs
+    scale: fills.Scale
+
+
 def new_desk(
     bars: Bars,
     rules: Rules,

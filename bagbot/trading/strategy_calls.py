@@ -219,6 +219,7 @@ class Calls(Expressions):
 
     def order(self, node: ast.Call, *, is_buy: bool) -> Piece:
         """Return a call of self.buy(...) or self.sell(...)."""
+        self.program.orders += 1
         given = self.arguments(node, "buy", {"amount", *_ORDER_WORDS})
         if "amount" not in given:
             raise self.refusal(node, "an order needs an amount")
@@ -251,7 +252,7 @@ class Calls(Expressions):
             arguments.append(self.positive(given.get("stop_loss")))
             arguments.append(self.positive(given.get("take_profit")))
             return Piece(f"bracket({', '.join(arguments)})", INT, bits=40)
-        return Piece(f"accepted(kernel.place({', '.join(arguments)}))", INT, bits=40)
+        return Piece(f"order({', '.join(arguments)})", INT, bits=40)
 
     def arguments(self, node: ast.Call, method: str, names: set[str]) -> dict[str, ast.expr]:
         """Return the arguments of an order method by name, without those that are None."""

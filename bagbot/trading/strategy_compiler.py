@@ -31,6 +31,8 @@ _DTYPES: Final[Mapping[int, type[numpy.generic]]] = {
     INT: numpy.int64,
     FLOAT: numpy.float64,
 }
+# Code that is written into many places takes long to compile, and does not run faster.
+_SITES_INLINED: Final = 3
 _LOADING: Final = threading.Lock()
 
 _HEAD: Final = '''"""{name}, translated from {path}.
@@ -60,28 +62,33 @@ def accepted(number):
     return number
 
 
-@own
-def bracket(
+{decorator}
+def order(
     desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
-    parent, stop_loss, take_profit,
+    parent,
 ):
-    number = accepted(
+    return accepted(
         kernel.place(
             desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
             is_reduce_only, pair, parent,
         )
     )
+
+
+@own
+def bracket(
+    desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
+    parent, stop_loss, take_profit,
+):
+    number = order(
+        desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only,
+        pair, parent,
+    )
     none, stop = math.nan, 0
     if not math.isnan(stop_loss):
-        stop = accepted(
-            kernel.place(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
-        )
+        stop = order(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
     if not math.isnan(take_profit):
-        accepted(
-            kernel.place(
-                desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number
-            )
-        )
+        order(desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number)
     return number
 
 """
@@ -214,16 +221,22 @@ def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
         for name in translation.math
     ]
     parts.append(
-        _ORDERS.replace("STOP", str(STOP))
+        _ORDERS.replace("{decorator}", _decorator(translation.orders))
+        .replace("STOP", str(STOP))
         .replace("GTC", str(GOOD_TILL_CANCELLED))
         .replace("LIMIT", str(LIMIT))
     )
     for function in translation.functions:
         code = function.code.replace("__context__", context)
-        parts.append(f"\n@inlined\n{code}\n")
+        parts.append(f"\n{_decorator(function.sites)}\n{code}\n")
     on_bar = translation.functions[-1].name
     parts.append(_LOOP.format(on_bar=on_bar, context=context, arrays=", ".join(arrays)))
     return "".join(parts)
+
+
+def _decorator(sites: int) -> str:
+    """Return how a function is compiled: into its callers, unless there are many of them."""
+    return "@inlined" if sites <= _SITES_INLINED else "@own"
 
 
 def _loaded(source: str) -> tuple[ModuleType, Path]:

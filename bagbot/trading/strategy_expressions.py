@@ -96,6 +96,8 @@ class Function:
     result: Kind = field(default_factory=Kind)
     returns_value: bool = False
     code: str = ""
+    # How many places call it.
+    sites: int = 0
 
 
 class Program:
@@ -113,6 +115,7 @@ class Program:
         self.used_series: dict[str, None] = {}
         self.helpers: dict[str, None] = {}
         self.math: dict[str, None] = {}
+        self.orders = 0
 
     def call(
         self,

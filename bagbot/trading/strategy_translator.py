@@ -41,6 +41,8 @@ class Translation:
     series: list[str]
     helpers: list[str]
     math: list[str]
+    # How many calls of buy and sell there are.
+    orders: int
 
 
 def translated(strategy: Strategy, series: Mapping[str, Array]) -> Translation:
@@ -58,7 +60,9 @@ class _Translator(Program):
         """Translate until no kind changes any more."""
         while self.has_changed:
             self.has_changed = False
-            self.order = []
+            self.order, self.orders = [], 0
+            for function in self.functions.values():
+                function.sites = 0
             self.used_series, self.helpers, self.math = {}, {}, {}
             owner = next(cls for cls in type(self.strategy).__mro__ if "on_bar" in vars(cls))
             self.call(vars(owner)["on_bar"], owner, [], None)
@@ -69,6 +73,7 @@ class _Translator(Program):
             series=list(self.used_series),
             helpers=list(self.helpers),
             math=list(self.math),
+            orders=self.orders,
         )
 
     def call(
@@ -87,6 +92,7 @@ class _Translator(Program):
             raise caller[0].refusal(caller[1], f"{function.source.__name__} calls itself")
         for name, argument in zip(function.parameters, arguments, strict=True):
             self.widen(function.variables.setdefault(name, Kind()), argument)
+        function.sites += 1
         if function not in self.order:
             self.in_progress.append(function)
             function.code = _Statements(self, function).written()

@@ -22,7 +22,7 @@ from bagbot.trading import compiled
 from bagbot.trading.backtester import Backtester
 from bagbot.trading.indicator_memo import IndicatorMemo
 from bagbot.trading.kernel import is_full
-from bagbot.trading.kernel_tables import REFUSED, Desk, grown
+from bagbot.trading.kernel_tables import ORDER, REFUSED, Desk, grown
 from bagbot.trading.strategy import Prepared, Strategy, Value, bar_series
 from bagbot.trading.strategy_compiler import Program, compile_strategy
 from bagbot.trading.strategy_expressions import CannotCompileError
@@ -82,7 +82,8 @@ class SweepRuns:
         self._grid = grid
         self._numbers = numbers
         self._memo = IndicatorMemo(settings.strategy, settings.memo_bytes)
-        self._given = bar_series(settings.bars)
+        # Made once and for all: the memory of indicators knows arrays by who they are.
+        self._given = dict(bar_series(settings.bars))
         self._years = years_of(settings.bars.open_time_ms, settings.bars.interval_ms)
         self.why_not_compiled = ""
         is_compiled = settings.mode in ("auto", "compiled")
@@ -106,6 +107,10 @@ class SweepRuns:
                 raise
 
         return told
+
+    def close(self) -> None:
+        """Give back what the runs shared."""
+        self._memo.forget()
 
     def elsewhere(self, source: StrategySource) -> "RunsElsewhere":
         """Return what another process makes the same runs of."""
@@ -170,21 +175,28 @@ class _SharedDesk:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self._account = cast(numpy.record, desk.account)
+        self._account = _bytes_of(cast(numpy.record, desk.account).base)
         self._as_new = self._account.copy()
+        self._orders = _bytes_of(desk.orders)
 
     def reset(self) -> None:
         """Put the desk back to where it was before the first bar."""
-        used = self.desk.account.order_count
         # Rows of orders must be empty when they are begun; those of fills are written whole.
-        cast(Records, self.desk.orders)[:used] = 0
-        self.desk.funding[:, _PAID] = 0
-        cast(Records, self._account.base)[0] = self._as_new
+        self._orders[: self.desk.account.order_count * ORDER.itemsize] = 0
+        self._account[:] = self._as_new
+        if len(self.desk.funding):
+            self.desk.funding[:, _PAID] = 0
 
     def grow(self) -> None:
         """Make room for more orders and fills, if that is what the run stopped for."""
         if is_full(self.desk):
             self.desk = grown(self.desk)
+            self._orders = _bytes_of(self.desk.orders)
+
+
+def _bytes_of(table: object) -> NDArray[numpy.uint8]:
+    # Bytes are cleared and copied at once, records field by field.
+    return cast(Records, table).view(numpy.ndarray).view(numpy.uint8)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def verdict(risk, is_buy, amount, limit, reference, **snapshot):
 )
 def test_an_order_is_worth_too_much_for_both_or_for_neither(is_buy, amount, limit, reference, most):
     risk = RiskLimits(order_value_max=Decimal(most) / 10**8)
-    price = limits.worst_price(is_buy, limit, reference)
+    price = limits.worst_price(is_buy, limit, 0, 0, reference)
     is_allowed = limits.is_order_value_allowed(price, amount, most, SCALE)
     assert verdict(risk, is_buy, amount, limit, reference) == (
         None if is_allowed else "max_order_value"
@@ -67,7 +67,7 @@ def test_a_position_grows_too_large_for_both_or_for_neither(
     is_buy, amount, limit, reference, most, held, pending
 ):
     risk = RiskLimits(position_value_max=Decimal(most) / 10**8)
-    price = limits.worst_price(is_buy, limit, reference)
+    price = limits.worst_price(is_buy, limit, 0, 0, reference)
     change = pending + amount if is_buy else -pending - amount
     is_allowed = limits.is_position_value_allowed(
         price, held, change, most, SCALE

@@ -244,11 +244,11 @@ def test_no_fill_is_outside_its_bar_and_none_comes_before_its_order(seed):
         order = desk.orders[row.order - 1]
         bar, price = int(row.bar), int(row.price)
         assert bar >= order.bar + (row.when != tables.AT_CLOSE)
-        if row.when == tables.AT_CLOSE:
-            assert price == desk.close[bar]
-        elif row.is_maker and row.when == tables.AT_OPEN:
+        if row.is_maker and row.when != tables.IN_RANGE:
             # Gapped through, it keeps its own limit (F5).
             assert price == order.limit
+        elif row.when == tables.AT_CLOSE:
+            assert price == desk.close[bar]
         elif row.when == tables.AT_OPEN:
             assert price == desk.open[bar]
         else:
@@ -369,3 +369,20 @@ def test_a_desk_takes_no_more_commands_than_it_holds():
     assert kernel.cancel(desk, 1) == tables.TOO_MANY_COMMANDS
     assert kernel.cancel_all(desk) == tables.TOO_MANY_COMMANDS
     assert tables.TOO_MANY_COMMANDS in tables.PROBLEMS
+
+
+@pytest.mark.parametrize("engine_class", [Kernel, CompiledKernel])
+@pytest.mark.parametrize("number", [-1, 2, 10**6, 2**40])
+def test_an_order_that_names_none_before_it_is_refused(engine_class, number):
+    rows = random_rows(random.Random(1), 3)
+    engine = engine_class(BacktestSettings(cash=10**6).new_desk(bars_of(rows)))
+    nan = float("nan")
+    engine.close_bar(0)
+    for pair, parent in ((number, 0), (0, number)):
+        engine.place(True, 1.0, fills.MARKET, nan, nan, 0, 1, False, pair, parent)
+    engine.amend(number, nan, nan, nan)
+    engine.cancel(number)
+    engine.act()
+    orders = engine.desk.orders[: engine.desk.account.order_count]
+    assert engine.desk.account.fill_count == 0
+    assert {int(row.status) for row in orders} <= {tables.REFUSED, tables.CANCELLED}
