@@ -9,7 +9,8 @@ missing. Loading the bars and imports are not timed; the engine, the run and its
     bracket  the same entries, each with a stop and a target of 0.5 %, and no other exit
     grid     every 20 bars ten limits are cancelled and placed anew around the last close
     sweep    the crossover for 50 x 100 pairs of windows over 100,000 bars, on all cores
-    start    a whole process: `import numba, polars` against a backtest of all bars
+    start    a whole process: `import numba, polars` against a backtest of all bars, with machine
+             code from the cache, with an empty cache, and of a strategy that was edited
 
     python benchmarks/backtest.py --peers FOLDER
     python benchmarks/backtest.py --quick           few bars, one round, to see that it works
@@ -19,6 +20,7 @@ missing. Loading the bars and imports are not timed; the engine, the run and its
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
+import polars
 
 HERE = Path(__file__).parent
 WORKS = ("sma", "bracket", "grid", "sweep", "start")
@@ -95,7 +98,7 @@ def main() -> None:
         numpy.savez(bars, **seeded_bars(bars_max))
         for work in arguments.only:
             if work == "start":
-                measure_start(bars, 2 * rounds + 1)
+                measure_start(bars, Path(folder), 2 * rounds + 1)
             elif work == "sweep":
                 measure_sweep(arguments.peers, bars, min(bars_max, SWEEP_BARS), rounds)
             else:
@@ -175,27 +178,35 @@ def environment() -> dict[str, str]:
 
 
 def print_table(work: str, reports: dict[Runner, list[Report]]) -> None:
+    """Print the medians; the ratios are of processor time, which other work disturbs less."""
     print(f"\n## {work}\n")
-    print("| | version | fills at | bars | bars/s | ours is | memory MB | trades | equity |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    rates = {
-        runner: statistics.median(report["bars"] / report["wall_s"] for report in found)
-        for runner, found in reports.items()
-    }
-    ours = next((rate for runner, rate in rates.items() if runner.script == OURS), None)
-    for runner, rate in sorted(rates.items(), key=lambda each: -each[1]):
+    print("| | version | fills at | bars | bars/s | bars/CPU s | ours is | MB | trades | equity |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    walls, processors = rates(reports, "wall_s"), rates(reports, "cpu_s")
+    ours = next((rate for runner, rate in processors.items() if runner.script == OURS), None)
+    for runner, rate in sorted(processors.items(), key=lambda each: -each[1]):
         report = reports[runner][0]
         ratio = f"{ours / rate:,.3g} x" if ours else ""
         memory = max(each["memory_mb"] for each in reports[runner])
         print(
             f"| {runner.label} | {report['version']} | {report['fills_at']} | {report['bars']:,} "
-            f"| {rate:,.0f} | {ratio} | {memory:,.0f} | {report['trades']:,} "
-            f"| {report['equity']:,.4f} |"
+            f"| {walls[runner]:,.0f} | {rate:,.0f} | {ratio} | {memory:,.0f} "
+            f"| {report['trades']:,} | {report['equity']:,.4f} |"
         )
     for bars in sorted({found[0]["bars"] for found in reports.values()}):
         trades = {found[0]["trades"] for found in reports.values() if found[0]["bars"] == bars}
         if len(trades) > 1:
             print(f"\nOver {bars:,} bars the trades differ: {sorted(trades)}")
+
+
+def rates(reports: dict[Runner, list[Report]], span: str) -> dict[Runner, float]:
+    """Return how many bars each played in a second of a span, the median of its rounds."""
+    return {
+        runner: statistics.median(
+            report["bars"] * report.get("combinations", 1) / report[span] for report in found
+        )
+        for runner, found in reports.items()
+    }
 
 
 def measure_sweep(peers: Path | None, bars: Path, count: int, rounds: int) -> None:
@@ -207,51 +218,76 @@ def measure_sweep(peers: Path | None, bars: Path, count: int, rounds: int) -> No
             report = ran(runner, "sweep", peers, bars, options)
             if report is not None:
                 reports[runner].append(report)
-    rates = {
-        runner: statistics.median(
-            report["combinations"] * report["bars"] / report["wall_s"] / 1e6 for report in found
-        )
-        for runner, found in reports.items()
-        if found
-    }
-    ours = next((rate for runner, rate in rates.items() if runner.script == OURS), None)
-    print("\n## sweep\n")
-    print(
-        "| | version | combinations | million combination-bars/s | ours is | memory MB | trades |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for runner, rate in sorted(rates.items(), key=lambda each: -each[1]):
+    reports = {runner: found for runner, found in reports.items() if found}
+    walls, processors = rates(reports, "wall_s"), rates(reports, "cpu_s")
+    ours = next((rate for runner, rate in processors.items() if runner.script == OURS), None)
+    print("\n## sweep: million combination-bars\n")
+    print("| | version | combinations | /s | /CPU s | ours is | MB | trades |")
+    print("|---|---|---|---|---|---|---|---|")
+    for runner, rate in sorted(processors.items(), key=lambda each: -each[1]):
         report = reports[runner][0]
         ratio = f"{ours / rate:,.3g} x" if ours else ""
         memory = max(each["memory_mb"] for each in reports[runner])
         print(
-            f"| {runner.label} | {report['version']} | {report['combinations']:,} | {rate:,.2f} "
-            f"| {ratio} | {memory:,.0f} | {report['trades']:,} |"
+            f"| {runner.label} | {report['version']} | {report['combinations']:,} "
+            f"| {walls[runner] / 1e6:,.2f} | {rate / 1e6:,.2f} | {ratio} | {memory:,.0f} "
+            f"| {report['trades']:,} |"
         )
 
 
-def measure_start(bars: Path, rounds: int) -> None:
-    """Time whole processes, in turn; the first of each fills the caches and does not count."""
-    script = str(HERE / "peers" / f"with_{OURS}.py")
+def measure_start(bars: Path, folder: Path, rounds: int) -> None:
+    """Time whole processes in turn, with machine code in a cache of their own that is empty first.
+
+    The edited strategy is another one each round, so it is compiled each time; the kernel is not.
+    """
+    saved = folder / "bars.parquet"
+    columns = dict(numpy.load(bars))
+    polars.DataFrame({"open_time": columns.pop("open_time_ms"), **columns}).write_parquet(saved)
+    market = ["--data", str(saved), "--symbol", "BTC/USDT", "--timeframe", "1m"]
+    script = HERE / "peers" / f"with_{OURS}.py"
+    work = ["sma", str(bars), "--mode", "compiled"]
     commands = {
         "import numba, polars": ["-c", "import numba, polars"],
-        "a whole backtest": [script, "sma", str(bars), "--mode", "compiled"],
+        "a backtest": [str(script), *work],
+        "bagbot backtest": ["-m", "bagbot", "backtest", "trend", *market, "--cash", "1000000"],
+        "an edited strategy": [str(folder / "edited.py"), *work],
     }
-    spans: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(rounds):
+    variables = environment() | {"XDG_CACHE_HOME": str(folder / "cache")}
+    variables["PYTHONPATH"] += os.pathsep + str(script.parent)
+    spans: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for number in range(1, rounds + 1):
+        text = script.read_text()
+        assert "self.buy(1.0)" in text
+        (folder / "edited.py").write_text(
+            text.replace("self.buy(1.0)", f"self.buy({number + 1}.0)")
+        )
         for name, command in commands.items():
-            began = time.perf_counter()
-            subprocess.run(
-                ["taskset", "-c", "1", sys.executable, *command],
-                env=environment(),
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
-            spans[name].append(time.perf_counter() - began)
-    bare, whole = (statistics.median(times[1:] or times) for times in spans.values())
+            spans[name].append(whole_process(command, variables))
     print("\n## start\n")
-    print(f"import numba, polars: {bare:.2f} s; a whole backtest: {whole:.2f} s", end="")
-    print(f" ({whole - bare:+.2f} s); its first: {spans['a whole backtest'][0]:.2f} s")
+    print("| a whole process | first, s | CPU s | later, s | CPU s | more than the import, CPU s |")
+    print("|---|---|---|---|---|---|")
+    bare = None
+    for name, found in spans.items():
+        later = found[1:] or found
+        wall, processor = (statistics.median(each) for each in zip(*later, strict=True))
+        bare = processor if bare is None else bare
+        more = processor - bare
+        first = " | ".join(f"{span:.2f}" for span in found[0])
+        print(f"| {name} | {first} | {wall:.2f} | {processor:.2f} | {more:+.2f} |")
+
+
+def whole_process(command: list[str], variables: dict[str, str]) -> tuple[float, float]:
+    """Return how long a process took, and how much processor time it used, in seconds."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        ["taskset", "-c", "1", sys.executable, *command],
+        env=variables,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

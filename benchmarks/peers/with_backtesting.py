@@ -51,13 +51,13 @@ class Bracket(Crossover):
 
 class Grid(Strategy):
     def init(self) -> None:
-        self.bar = 0
+        pass
 
     def next(self) -> None:
-        self.bar += 1
-        if self.bar == 1:
+        bar = len(self.data) - 1
+        if bar == 1:
             self.buy(size=GRID_STOCK)
-        elif self.bar % GRID_BARS == 0:
+        elif bar % GRID_BARS == 0:
             for order in self.orders:
                 order.cancel()
             close = self.data.Close[-1]

@@ -67,14 +67,13 @@ class Bracket(Crossover):
 class Grid(Noted):
     def __init__(self, amount: float) -> None:
         super().__init__(amount)
-        self.bar = 0
         self.resting: list[backtrader.Order] = []
 
     def next(self) -> None:
-        self.bar += 1
-        if self.bar == 1:
+        bar = len(self.data) - 1
+        if bar == 1:
             self.buy(size=GRID_STOCK)
-        elif self.bar % GRID_BARS == 0:
+        elif bar > 1 and bar % GRID_BARS == 0:
             for order in self.resting:
                 self.cancel(order)
             close, limit = self.data.close[0], backtrader.Order.Limit

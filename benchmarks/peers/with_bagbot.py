@@ -4,7 +4,6 @@ A second word of the mode, `close`, fills at the close as vectorbt does. Fees ar
 quote currency, as everybody else here does.
 """
 
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -73,9 +72,9 @@ class Grid(Strategy):
         self.steps = len(GRID_STEPS)
 
     def on_bar(self) -> None:
-        if self.index == 0:
+        if self.index == 1:
             self.buy(float(GRID_STOCK))
-        elif (self.index + 1) % GRID_BARS == 0:
+        elif self.index % GRID_BARS == 0:
             self.cancel_all()
             price = self.close[-1]
             for step in range(1, self.steps + 1):
@@ -96,11 +95,13 @@ def once(strategy: type[Strategy]) -> Callable[[Task], Callable[[], Done]]:
                 mode=mode or "auto",
                 **settings(task),
             ).run()
-            result.metrics  # noqa: B018 - the peers' runs make their statistics, too
+            # The peers' runs make their statistics, too.
+            assert result.metrics
             assert mode in ("", result.mode), result.mode
             fills = len(result.fills)
             trades = fills - 1 if task.work == "grid" else fills // 2
-            return Done(result.equity[-1] / 1e8, trades)
+            more = {"fills_at": "same close"} if fill_at else {}
+            return Done(result.equity[-1] / 1e8, trades, more=more)
 
         return run
 
@@ -146,10 +147,9 @@ def bars_of(task: Task) -> Bars:
 
 
 if __name__ == "__main__":
-    is_at_close = any(word.endswith(" close") for word in sys.argv)
     main(
         "bagbot",
         bagbot.__version__,
-        "same close" if is_at_close else "next open",
+        "next open",
         {"sma": once(Crossover), "bracket": once(Bracket), "grid": once(Grid), "sweep": sweep},
     )

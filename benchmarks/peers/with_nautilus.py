@@ -101,13 +101,13 @@ class Bracket(Crossover):
 class Grid(Crossover):
     def on_start(self) -> None:
         super().on_start()
-        self.bar = 0
+        self.bar = -1
 
     def on_bar(self, bar: Bar) -> None:
         self.bar += 1
         if self.bar == 1:
             self.market(OrderSide.BUY, Quantity(GRID_STOCK, DECIMALS))
-        elif self.bar % GRID_BARS == 0:
+        elif self.bar > 1 and self.bar % GRID_BARS == 0:
             self.cancel_all_orders(MARKET)
             close = bar.close.as_double()
             for step in GRID_STEPS:

@@ -100,7 +100,8 @@ def sma(task: Task) -> Callable[[], Done]:
             config=config(task, "next_bar_open"),
             position_sizes=sizes,
         )
-        return Done(result.equity_curve()[-1], len(result.trades()))
+        more = {"fills_at": "next open"}
+        return Done(result.equity_curve()[-1], len(result.trades()), more=more)
 
     return run
 
@@ -134,6 +135,6 @@ if __name__ == "__main__":
     main(
         "raptorbt",
         version("raptorbt"),
-        "same close; arrays: next open",
+        "same close",
         {"sma": sma, "bracket": once(Bracket), "sweep": sweep},
     )
