@@ -8,6 +8,7 @@ starts at once, and an edited one is another file.
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -54,43 +55,42 @@ inlined = njit(**OPTIONS, forceinline=True)
 
 '''
 
-_ORDERS: Final = """
+_PLACE_INLINED: Final = "\nplace = kernel.place\n"
+_PLACE: Final = """
+
 @own
-def accepted(number):
-    if number < 0:
-        raise ValueError("an order that cannot be")
-    return number
-
-
-{decorator}
-def order(
+def place(
     desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
     parent,
 ):
-    return accepted(
-        kernel.place(
-            desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
-            is_reduce_only, pair, parent,
-        )
+    return kernel.place(
+        desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only,
+        pair, parent,
     )
-
+"""
+_BRACKET: Final = """
 
 @own
 def bracket(
     desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
     parent, stop_loss, take_profit,
 ):
-    number = order(
-        desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only,
-        pair, parent,
+    number = accepted(
+        place(
+            desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
+            is_reduce_only, pair, parent,
+        )
     )
     none, stop = math.nan, 0
     if not math.isnan(stop_loss):
-        stop = order(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
+        stop = accepted(
+            place(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
+        )
     if not math.isnan(take_profit):
-        order(desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number)
+        accepted(
+            place(desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number)
+        )
     return number
-
 """
 
 _LOOP: Final = """
@@ -106,7 +106,7 @@ def run(desk, first, start, stop, record, {arrays}):
             kernel.close_bar(desk, index)
             quiet_until = kernel.quiet_until(desk)
         if index >= first:
-            {on_bar}({context})
+{decision}
             if account.command_count:
                 if is_quiet:
                     kernel.meet_quietly(desk)
@@ -220,18 +220,31 @@ def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
         f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"
         for name in translation.math
     ]
-    parts.append(
-        _ORDERS.replace("{decorator}", _decorator(translation.orders))
-        .replace("STOP", str(STOP))
-        .replace("GTC", str(GOOD_TILL_CANCELLED))
-        .replace("LIMIT", str(LIMIT))
-    )
-    for function in translation.functions:
+    is_rare = translation.orders <= _SITES_INLINED and not translation.has_brackets
+    parts.append(_PLACE_INLINED if is_rare else _PLACE)
+    if translation.has_brackets:
+        words = {"STOP": STOP, "LIMIT": LIMIT, "GTC": GOOD_TILL_CANCELLED}
+        parts.append(re.sub("|".join(words), lambda word: str(words[word[0]]), _BRACKET))
+    *others, on_bar = translation.functions
+    for function in others:
         code = function.code.replace("__context__", context)
-        parts.append(f"\n{_decorator(function.sites)}\n{code}\n")
-    on_bar = translation.functions[-1].name
-    parts.append(_LOOP.format(on_bar=on_bar, context=context, arrays=", ".join(arrays)))
+        parts.append(f"\n\n{_decorator(function.sites)}\n{code}\n")
+    decision = f"{' ' * 12}{on_bar.name}({context})"
+    if on_bar.returns_in_loop:
+        parts.append(f"\n\n@inlined\n{on_bar.code.replace('__context__', context)}\n")
+    else:
+        decision = _written_in(on_bar.code.replace("__context__", context))
+    parts.append(_LOOP.format(decision=decision, arrays=", ".join(arrays)))
     return "".join(parts)
+
+
+def _written_in(code: str) -> str:
+    """Return the body of a function as statements of the loop; a return goes on after them."""
+    body = ["for _ in range(1):", *code.splitlines()[1:]]
+    return "\n".join(
+        " " * 12 + ("break".rjust(len(line) - 1) if line.strip() == "return" else line)
+        for line in body
+    )
 
 
 def _decorator(sites: int) -> str:

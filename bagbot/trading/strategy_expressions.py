@@ -96,8 +96,9 @@ class Function:
     result: Kind = field(default_factory=Kind)
     returns_value: bool = False
     code: str = ""
-    # How many places call it.
+    # How many places call it, and whether a loop of its own returns from it.
     sites: int = 0
+    returns_in_loop: bool = False
 
 
 class Program:
@@ -116,6 +117,7 @@ class Program:
         self.helpers: dict[str, None] = {}
         self.math: dict[str, None] = {}
         self.orders = 0
+        self.has_brackets = False
 
     def call(
         self,
@@ -175,6 +177,7 @@ class Expressions:
         self.lines: list[str] = []
         self.depth = 1
         self.temporaries = 0
+        self.loops = 0
         self.assigned: set[str] = set(function.parameters)
 
     def refusal(self, node: ast.AST, reason: str) -> CannotCompileError:
