@@ -169,7 +169,18 @@ def liquidate(book: Book, price: int, bar: int, when: int) -> None:
     account.position_lots = account.entry_value = account.margin = 0
     account.liquidation_price = 0
     account.entry_price = math.nan
-    _record(book, 0, held < 0, price, lots, max(left, 0), False, bar, when, False)
+    _record(
+        book,
+        tables.NONE,
+        held < 0,
+        price,
+        lots,
+        max(left, 0),
+        tables.IN_QUOTE,
+        bar,
+        when,
+        tables.TAKER,
+    )
 
 
 def equity_units(book: Book | Desk, price: int) -> int:
@@ -362,7 +373,7 @@ def _settle_margin(
         price,
         lots,
         charged,
-        False,
+        tables.IN_QUOTE,
         bar,
         when,
         is_maker,

@@ -40,6 +40,12 @@ STATUSES: Final[Mapping[int, str]] = MappingProxyType(
     }
 )
 
+NONE = 0
+TAKER = False
+IN_QUOTE = False
+JOINS, JOINED = True, False
+"""Arguments that would be compiled for themselves, each, if they were written as literals."""
+
 AT_OPEN = 0
 IN_RANGE = 1
 AT_CLOSE = 2
