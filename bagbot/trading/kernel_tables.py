@@ -365,6 +365,17 @@ def new_desk(
     )
 
 
+def columns_of(desk: Desk) -> tuple[NDArray[Any], ...]:
+    """Return the parts of a desk as plain arrays, records as arrays of one.
+
+    Numba knows an array at once; a named tuple of records it looks through for 15 microseconds,
+    each time that Python calls.
+    """
+    return tuple(
+        numpy.asarray(part.base if isinstance(part, numpy.void) else part) for part in desk
+    )
+
+
 def grown(desk: Desk) -> Desk:
     """Return the desk with room for four times as many orders and fills."""
     return desk._replace(

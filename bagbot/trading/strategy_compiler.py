@@ -11,18 +11,18 @@ import inspect
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.fills import GOOD_TILL_CANCELLED, LIMIT, STOP
 from bagbot.trading import checked_arithmetic, compiled
-from bagbot.trading.kernel_tables import Desk
+from bagbot.trading.kernel_tables import Desk, columns_of
 from bagbot.trading.strategy import Array, Strategy
 from bagbot.trading.strategy_expressions import BOOL, FLOAT, INT, CannotCompileError, Kind
 from bagbot.trading.strategy_translator import Translation, translated
@@ -49,6 +49,7 @@ from numba import njit
 import {kernel} as kernel
 from bagbot.trading import checked_arithmetic
 from bagbot.trading.compiled import OPTIONS
+from bagbot.trading.kernel_tables import Desk
 
 own = njit(**OPTIONS)
 inlined = njit(**OPTIONS, forceinline=True)
@@ -95,7 +96,14 @@ def bracket(
 
 _LOOP: Final = """
 @njit(**{{**OPTIONS, "no_cpython_wrapper": False}})
-def run(desk, first, start, stop, record, {arrays}):
+def run(
+    first, start, stop, open_, high, low, close, volume, funding, orders, fills, equity, accounts,
+    rules, costs, scale, record, {arrays}
+):
+    desk = Desk(
+        open_, high, low, close, volume, funding, orders, fills, equity, accounts[0], rules[0],
+        costs[0], scale[0],
+    )
     state, account = record[0], desk.account
     quiet_until = start
     for index in range(start, stop):
@@ -169,7 +177,7 @@ class Program:
         from numba.core.errors import NumbaError
 
         try:
-            self._run(desk, 0, 0, 0, bound.record, *bound.arrays)
+            self._run(0, 0, 0, *columns_of(desk), bound.record, *bound.arrays)
         except NumbaError as error:
             raise CannotCompileError(f"{self.path}: {error}") from error
 
@@ -180,7 +188,18 @@ class Program:
         of their own may go on in threads at once. Whatever it raises is an error of which only a
         run in Python knows the truth.
         """
-        return self._run(desk, first, start, stop, bound.record, *bound.arrays)
+        return self.play(bound, columns_of(desk), first, start, stop)
+
+    def play(
+        self,
+        bound: Bound,
+        columns: Sequence[NDArray[Any]],
+        first: int,
+        start: int,
+        stop: int,
+    ) -> int:
+        """Do what `run` does, to the columns of a desk (`kernel_tables.columns_of`)."""
+        return self._run(first, start, stop, *columns, bound.record, *bound.arrays)
 
     def store(self, bound: Bound, strategy: Strategy) -> None:
         """Give the strategy object the state that the run left behind."""
