@@ -409,6 +409,39 @@ def test_an_entry_whose_exit_is_refused_is_refused_with_it():
     assert all(status != "open" for status, _ in statuses(engine))
 
 
+def test_an_exit_that_is_satisfied_when_its_entry_fills_acts_at_once():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    # The market stands at 100: a stop of its own would be refused.
+    sell(engine, NOT_GIVEN, stop=105.0, parent=entry)
+    sell(engine, 0.5, stop=105.0)
+    engine.act()
+    assert statuses(engine) == [("filled", 0), ("filled", 0), ("refused", tables.WOULD_TRIGGER)]
+    assert fills_of(engine.desk) == [(1, 10_000, 1_000, False), (2, 10_000, 999, False)]
+
+
+def test_a_stop_that_gaps_beyond_the_money_expires_and_gives_back_what_it_locked():
+    rows = [*CALM[:2], (20_000, 20_000, 20_000, 20_000, 0)]
+    engine = spot_engine(rows, cash=1_000)
+    engine.place(True, 9.9, fills.STOP, NOT_GIVEN, 101.0, 0, 1, False, 0, 0)
+    engine.act()
+    assert locked(engine) == [99_990_000_000]
+    engine.close_bar(1)
+    assert statuses(engine) == [("expired", tables.INSUFFICIENT_BALANCE)]
+    assert engine.desk.account.quote_free == 100_000_000_000
+    assert engine.desk.account.fill_count == 0
+
+
+def test_margin_is_rounded_up():
+    bars_ = bars_of(CALM)
+    engine = Kernel(BacktestSettings(cash=1_000, market="usdm", leverage=3).new_desk(bars_))
+    engine.close_bar(0)
+    engine.place(True, 0.001, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    engine.act()
+    # A third of 0.1 in 1e-8.
+    assert engine.desk.account.margin == 3_333_334
+
+
 def test_amending_keeps_what_is_left_the_pair_and_the_children():
     engine = spot_engine(cash=100_000)
     entry = engine.place(True, 2.0, fills.LIMIT, 90.0, NOT_GIVEN, 0, 1, False, 0, 0)
