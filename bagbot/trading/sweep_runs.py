@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy
 from numpy.typing import NDArray

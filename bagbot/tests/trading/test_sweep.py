@@ -146,7 +146,7 @@ def test_every_row_is_what_the_backtester_says(mode):
     cash=st.sampled_from([300, 2_000, 100_000]),
     costs=st.sampled_from([Costs(), Costs(fee_in="quote", slippage_ticks=3)]),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_of_every_order_type_are_single_runs(seed, lengths, widths, cash, costs):
     bars = walk(1_500, seed)
     grid = {"length": lengths, "width": widths, "trails": [False, True]}
@@ -240,7 +240,7 @@ def test_fixed_parameters_are_checked_too():
     fee_in=st.sampled_from(["received", "quote"]),
     length=st.integers(2, 60),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bars_without_a_position_say_nothing(seed, market, fill_at, fee_in, length):
     alone = Backtester(
         Brackets,
