@@ -401,7 +401,9 @@ def _plain(column: Numbers) -> Numbers:
 
 
 def _table(length: int, kind: numpy.dtype[Any]) -> Table:
-    return numpy.zeros(length, kind).view(numpy.recarray)
+    # From bytes: memory that nobody wrote to yet costs nothing, which numpy does not use for records.
+    memory = numpy.zeros(length * kind.itemsize, numpy.uint8)
+    return memory.view(kind).view(numpy.recarray)
 
 
 def _recorded(values: _Values, kind: numpy.dtype[Any]) -> _Values:

@@ -7,7 +7,6 @@ starts at once, and an edited one is another file.
 
 import hashlib
 import importlib.util
-import inspect
 import re
 import sys
 import threading
@@ -21,7 +20,7 @@ import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.fills import GOOD_TILL_CANCELLED, LIMIT, STOP
-from bagbot.trading import checked_arithmetic, compiled
+from bagbot.trading import compiled
 from bagbot.trading.kernel_tables import Desk, columns_of
 from bagbot.trading.strategy import Array, Strategy
 from bagbot.trading.strategy_expressions import BOOL, FLOAT, INT, CannotCompileError, Kind
@@ -46,8 +45,8 @@ import math
 import numpy
 from numba import njit
 
-import {kernel} as kernel
-from bagbot.trading import checked_arithmetic
+import {package}.kernel as kernel
+from {package} import checked_arithmetic
 from bagbot.trading.compiled import OPTIONS
 from bagbot.trading.kernel_tables import Desk
 
@@ -221,20 +220,20 @@ def compile_strategy(strategy: Strategy, series: Mapping[str, Array]) -> Program
     """
     translation = translated(strategy, series)
     kernel = compiled.load()
-    source = _source(strategy, translation, kernel.__name__)
+    source = _source(strategy, translation, kernel.__name__.rpartition(".")[0])
     with _LOADING:
         module, path = _loaded(source)
     return Program(path, translation, module.run)
 
 
-def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
+def _source(strategy: Strategy, translation: Translation, package: str) -> str:
     """Return the text of the module that holds the compiled loop."""
     arrays = [f"a_{name}" for name in translation.series]
     arrays += [f"t_{name}" for name in translation.tables]
     context = ", ".join(["desk", "state", "index", *arrays])
     path = Path(translation.functions[-1].path).name
-    parts = [_HEAD.format(name=type(strategy).__name__, path=path, kernel=kernel)]
-    parts += [f"{name} = own(checked_arithmetic.{name})\n" for name in translation.helpers]
+    parts = [_HEAD.format(name=type(strategy).__name__, path=path, package=package)]
+    parts += [f"{name} = checked_arithmetic.{name}\n" for name in translation.helpers]
     parts += [
         f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"
         for name in translation.math
@@ -273,8 +272,8 @@ def _decorator(sites: int) -> str:
 
 def _loaded(source: str) -> tuple[ModuleType, Path]:
     """Return the module of this source, from a file that is written once and then left alone."""
-    made_from = source + inspect.getsource(checked_arithmetic)
-    digest = hashlib.sha256(made_from.encode()).hexdigest()[:24]
+    # The package that it imports from carries the hash of everything else.
+    digest = hashlib.sha256(source.encode()).hexdigest()[:24]
     name = f"bagbot_strategy_{digest}"
     path = compiled.cache_folder() / f"{name}.py"
     if name in sys.modules:

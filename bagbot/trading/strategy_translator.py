@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FunctionType
 
 from bagbot.trading.strategy import Array, Strategy
@@ -367,6 +368,7 @@ class _Statements(Calls):
         return kind
 
 
+@lru_cache(256)
 def _parsed(source: FunctionType) -> tuple[ast.FunctionDef, str]:
     path = source.__code__.co_filename
     try:
