@@ -60,7 +60,7 @@ def ticks_of(price: float, tick: float, direction: int) -> int:
 
 def position(desk: Desk) -> float:
     """Return the position in base, in whole lots; negative when short."""
-    return float(money.position_lots(desk) * desk.scale.lot_units) / _UNITS
+    return desk.account.position
 
 
 def cash(desk: Desk) -> float:

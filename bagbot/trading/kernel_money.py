@@ -197,19 +197,20 @@ def value_until(desk: Desk, bar: int) -> None:
     account.valued_count = bar
     book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     settled, held = _settled(book), _held(book)
+    # Slices, whose index begins at 0: a compiler need not think of one below.
+    equity, close = desk.equity[first:bar], desk.close[first:bar]
     if held == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled
+        for index in range(len(equity)):
+            equity[index] = settled
         return
     numerator, denominator = desk.rules.held_numerator, desk.rules.held_denominator
     whole, rest = held // denominator * numerator, held % denominator * numerator
     if rest == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled + whole * desk.close[index]
+        for index in range(len(equity)):
+            equity[index] = settled + whole * close[index]
         return
     share = 1.0 / denominator
-    equity, close = desk.equity, desk.close
-    for index in range(first, bar):
+    for index in range(len(equity)):
         price = close[index]
         part = rest * price
         # A whole-number division costs as much as all else; a float one is off by one at most.
@@ -301,6 +302,7 @@ def _record(
     row.fee_units = fee_units
     row.fee_in_base = is_fee_in_base
     row.is_maker = is_maker
+    account.position = float(position_lots(book) * book.scale.lot_units) / _UNITS
     row.held_after = _held(book)
     row.cash_units_after = account.quote_free + account.quote_locked + account.margin
 

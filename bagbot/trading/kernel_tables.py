@@ -139,7 +139,7 @@ NEVER = fills.INT64_MAX
 
 
 class Account:
-    """One account and where it stands. Everything but `entry_price` is int64."""
+    """One account and where it stands: int64, but for two floats that strategies read."""
 
     # The last closed bar, the price in force after it (0: none), and what the volume allows.
     bar: int
@@ -165,6 +165,8 @@ class Account:
     funding_bar: int
     # In ticks, NaN when flat.
     entry_price: float
+    # The position in base, in whole lots, as a strategy asks for it every bar.
+    position: float
     order_count: int
     working_count: int
     command_count: int
@@ -220,7 +222,7 @@ _ACCOUNT: Final = _record(
     "bar price budget_lots bound_low bound_high quote_free quote_locked base_free base_locked "
     "position_lots entry_value margin liquidation_price funding_row funding_bar order_count "
     "working_count command_count fill_count valued_count watched_bar",
-    real="entry_price",
+    real="entry_price position",
 )
 ACCOUNT: Final = numpy.dtype(
     [*_ACCOUNT, ("working", "<i8", (WORKING_MAX,)), ("commands", "<i8", (COMMANDS_MAX, 3))],
@@ -401,7 +403,7 @@ def _plain(column: Numbers) -> Numbers:
 
 
 def _table(length: int, kind: numpy.dtype[Any]) -> Table:
-    # From bytes: memory that nobody wrote to yet costs nothing, which numpy does not use for records.
+    # From bytes, which numpy takes from memory that nobody wrote to yet; records it would clear.
     memory = numpy.zeros(length * kind.itemsize, numpy.uint8)
     return memory.view(kind).view(numpy.recarray)
 
