@@ -172,6 +172,7 @@ def test_on_margin_the_wallet_is_what_was_paid_in_made_and_lost(seed):
         assert (account.margin, account.entry_value, account.liquidation_price) == (0, 0, 0)
 
 
+@settings(deadline=None)
 @given(
     amount=st.integers(0, 2**60),
     whole=st.integers(1, 2**61),
