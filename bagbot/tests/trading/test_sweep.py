@@ -81,6 +81,19 @@ class Brackets(Strategy):
             self.close_position()
 
 
+class Busy(Strategy):
+    """More orders than a desk has room for at first."""
+
+    every: int = 1
+
+    def on_bar(self):
+        if self.index % self.every == 0:
+            if self.position > 0:
+                self.close_position()
+            else:
+                self.buy(0.01)
+
+
 class Noted(Cross):
     """Nothing for the compiler: a list that grows."""
 
@@ -154,6 +167,14 @@ def test_rows_of_every_order_type_are_single_runs(seed, lengths, widths, cash, c
     assert_rows_are_single_runs(
         result, Brackets, range(result.total), bars, cash=cash, costs=costs, mode="interpreted"
     )
+
+
+def test_runs_that_need_more_room_are_single_runs_too():
+    bars = walk(20_000, 3)
+    result = Sweep(Busy, bars, {"every": [5, 1, 2, 3]}, cash=10**7, workers=1).run()
+    assert result.mode == "compiled"
+    assert result.table["orders"].max() > 19_000
+    assert_rows_are_single_runs(result, Busy, range(4), bars, cash=10**7)
 
 
 def test_shared_indicators_change_nothing():
