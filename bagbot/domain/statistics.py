@@ -173,6 +173,10 @@ class Metrics(NamedTuple):
     trade_bars: float
 
 
+LOWER_IS_BETTER: Final = frozenset({"volatility", "drawdown_max", "drawdown_bars_max", "fees"})
+"""The figures of which the best is the lowest."""
+
+
 def years_of(open_time_ms: NDArray[numpy.int64], interval_ms: int) -> float:
     """Return the years of 365 days from the first bar's opening to the last one's close.
 

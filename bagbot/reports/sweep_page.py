@@ -9,6 +9,7 @@ import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.errors import ConfigError
+from bagbot.domain.statistics import LOWER_IS_BETTER
 from bagbot.reports.figures import FIGURES, Figure, Kind, written
 from bagbot.reports.html import card, document, packed, plain_table, text, top_bar
 
@@ -18,7 +19,6 @@ ROWS_MAX: Final = 50_000
 """A page holds no more combinations than this: some 15 MB."""
 
 BEST_KEPT: Final = 1_000
-LOWER_IS_BETTER: Final = frozenset({"drawdown_max", "drawdown_bars_max", "volatility", "fees"})
 
 
 def write_sweep_page(

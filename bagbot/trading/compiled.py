@@ -51,21 +51,11 @@ _WITH_ARRAYS: Final[Mapping[str, bool]] = MappingProxyType({"cache": True, "nogi
 # What a bar or a market order passes through: a call with all of a desk costs more than its body.
 _INLINED: Final = frozenset(
     {
-        *("quiet_until", "meet_quietly"),
-        *(
-            "_act_at_once",
-            "_is_alone",
-            "at_price",
-        ),
         *("close_bar", "is_full", "position", "position_lots", "place", "close_position", "act"),
         *("lots_of", "ticks_of", "fits", "settle", "value_until", "need", "_queue", "_command"),
         *("_come_in", "refusal", "_broken_filter", "_broken_limit", "_reduced"),
         *("_broken_market_filter", "_is_price", "quiet_until", "meet_quietly"),
-        *(
-            "_act_at_once",
-            "_is_alone",
-            "at_price",
-        ),
+        *("_act_at_once", "_is_alone", "at_price"),
         *("_refusal_of_followers", "_refusal_now", "_record", "_average", "_move"),
     }
 )

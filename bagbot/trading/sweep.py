@@ -20,6 +20,7 @@ import numpy
 
 from bagbot.domain.bars import Bars
 from bagbot.domain.errors import ConfigError
+from bagbot.domain.statistics import LOWER_IS_BETTER
 from bagbot.trading.strategy import Strategy, Value, did_you_mean
 from bagbot.trading.sweep_grid import Grid, Where
 from bagbot.trading.sweep_runs import FIGURES, RunSettings, SweepRuns, description_of
@@ -33,11 +34,6 @@ OnProgress = Callable[[int, int], None]
 
 MEMO_BYTES: Final = 256 * 1024 * 1024
 """How much memory the indicators that combinations share may take."""
-
-LOWER_IS_BETTER: Final = frozenset(
-    {"volatility", "drawdown_max", "drawdown_bars_max", "fees", "turnover", "exposure", "refused"}
-)
-"""The figures of which `best` takes the lowest."""
 
 _FLUSH_S: Final = 1.0
 
@@ -91,7 +87,7 @@ class SweepResult:
     def best(self, figure: str = "sharpe") -> dict[str, Value]:
         """Return the row with the best `figure`, as parameters and figures by name.
 
-        The lowest of those in LOWER_IS_BETTER, else the highest; of equals the first.
+        The lowest of those in statistics.LOWER_IS_BETTER, else the highest; of equals the first.
 
         Raises ConfigError when there is no such figure, or no row that has it.
         """

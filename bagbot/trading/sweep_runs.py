@@ -7,7 +7,8 @@ Backtester says of each combination alone.
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Final
@@ -19,6 +20,7 @@ import bagbot
 from bagbot.domain.bars import Bars
 from bagbot.domain.statistics import Metrics, years_of
 from bagbot.trading import compiled
+from bagbot.trading.backtest_result import BacktestResult
 from bagbot.trading.backtester import Backtester
 from bagbot.trading.indicator_memo import IndicatorMemo
 from bagbot.trading.kernel import is_full
@@ -96,19 +98,22 @@ class SweepRuns:
             self._settings = replace(settings, mode="interpreted")
 
     def make_run(self) -> Run:
-        """Return a function from a place to its row; each thread needs its own."""
-        run = self._alone if self._program is None else self._compiled_run(self._program)
+        """Return a function from places to their rows; each thread needs its own."""
+        begin = self._alone if self._program is None else self._compiled_run(self._program)
 
-        def told(place: int) -> Row:
-            combination = self._grid.combination(int(self._numbers[place]))
-            try:
-                return (*combination.values(), *run(combination))
-            except Exception as error:
-                words = ", ".join(f"{name}={value!r}" for name, value in combination.items())
-                error.add_note(f"in the combination {words} of the sweep")
-                raise
+        def run(places: list[int]) -> list[Row]:
+            combinations = [self._grid.combination(int(self._numbers[at])) for at in places]
+            begun: list[Callable[[], Row]] = []
+            rows: list[Row] = []
+            for combination in combinations:
+                with _named(combination):
+                    begun.append(begin(combination))
+            for combination, end in zip(combinations, begun, strict=True):
+                with _named(combination):
+                    rows.append((*combination.values(), *end()))
+            return rows
 
-        return told
+        return run
 
     def close(self) -> None:
         """Give back what the runs shared."""
@@ -139,41 +144,40 @@ class SweepRuns:
         strategy = self._settings.strategy(**parameters)
         return self._memo.prepared(strategy, self._settings.bars, self._given)
 
-    def _alone(self, combination: Mapping[str, Value]) -> Row:
-        """Return the figures of one combination as the Backtester runs it."""
-        result = self._settings.backtester(combination).run()
-        return (
-            *(result.metrics[name] for name in Metrics._fields),
-            result.final_units,
-            len(result.orders),
-            int(numpy.count_nonzero(result.orders["status"] == REFUSED)),
-            len(result.fills),
-            compiled.sweep_figures().fills_hash(result.fills),
-        )
+    def _alone(self, combination: Mapping[str, Value]) -> Callable[[], Row]:
+        """Return what gives the figures of one combination as the Backtester runs it."""
+        return lambda: _figures_of(self._settings.backtester(combination).run())
 
-    def _compiled_run(self, program: Program) -> Callable[[Mapping[str, Value]], Row]:
+    def _compiled_run(self, program: Program) -> Callable[[Mapping[str, Value]], Callable[[], Row]]:
         """Return the same for compiled runs, with one desk for all that the function makes."""
         backtester = self._settings.backtester(self._grid.combination(int(self._numbers[0])))
         desk = _SharedDesk(backtester.new_desk())
         cash_units, bars = backtester.cash_units, len(self._settings.bars)
         figures = compiled.sweep_figures().figures
 
-        def run(combination: Mapping[str, Value]) -> Row:
+        def begin(combination: Mapping[str, Value]) -> Callable[[], Row]:
             strategy, prepared = self._prepared(combination)
-            desk.reset()
-            bar = 0
             try:
                 bound = program.bind(strategy, prepared.series)
-                while bar < bars:
-                    bar = program.play(bound, desk.columns, prepared.first, bar, bars)
-                    if bar < bars:
-                        desk.grow()
-            except Exception:  # noqa: BLE001 - a run in Python then says what is true
+            except CannotCompileError:
                 return self._alone(combination)
-            metrics, *counts = figures(*desk.results, cash_units, self._years)
-            return (*metrics, *counts)
 
-        return run
+            def end() -> Row:
+                desk.reset()
+                bar = 0
+                try:
+                    while bar < bars:
+                        bar = program.play(bound, desk.columns, prepared.first, bar, bars)
+                        if bar < bars:
+                            desk.grow()
+                except Exception:  # noqa: BLE001 - a run in Python then says what is true
+                    return self._alone(combination)()
+                metrics, *counts = figures(*desk.results, cash_units, self._years)
+                return (*metrics, *counts)
+
+            return end
+
+        return begin
 
 
 class _SharedDesk:
@@ -221,6 +225,28 @@ class RunsElsewhere:
         # Made anew, the bars can't be written to; they could be, as they come out of a pickle.
         settings = replace(self.settings, strategy=self.source.load(), bars=self.settings.bars[:])
         return SweepRuns(settings, self.grid, self.numbers).make_run()
+
+
+def _figures_of(result: BacktestResult) -> Row:
+    return (
+        *(result.metrics[name] for name in Metrics._fields),
+        result.final_units,
+        len(result.orders),
+        int(numpy.count_nonzero(result.orders["status"] == REFUSED)),
+        len(result.fills),
+        compiled.sweep_figures().fills_hash(result.fills),
+    )
+
+
+@contextmanager
+def _named(combination: Mapping[str, Value]) -> Iterator[None]:
+    """Let an error tell in which combination it was."""
+    try:
+        yield
+    except Exception as error:
+        words = ", ".join(f"{name}={value!r}" for name, value in combination.items())
+        error.add_note(f"in the combination {words} of the sweep")
+        raise
 
 
 def description_of(settings: RunSettings, grid: Grid, numbers: Numbers) -> dict[str, object]:

@@ -81,6 +81,19 @@ class Brackets(Strategy):
             self.close_position()
 
 
+class Busy(Strategy):
+    """More orders than a desk has room for at first."""
+
+    every: int = 1
+
+    def on_bar(self):
+        if self.index % self.every == 0:
+            if self.position > 0:
+                self.close_position()
+            else:
+                self.buy(0.01)
+
+
 class Noted(Cross):
     """Nothing for the compiler: a list that grows."""
 
@@ -146,7 +159,7 @@ def test_every_row_is_what_the_backtester_says(mode):
     cash=st.sampled_from([300, 2_000, 100_000]),
     costs=st.sampled_from([Costs(), Costs(fee_in="quote", slippage_ticks=3)]),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_of_every_order_type_are_single_runs(seed, lengths, widths, cash, costs):
     bars = walk(1_500, seed)
     grid = {"length": lengths, "width": widths, "trails": [False, True]}
@@ -154,6 +167,14 @@ def test_rows_of_every_order_type_are_single_runs(seed, lengths, widths, cash, c
     assert_rows_are_single_runs(
         result, Brackets, range(result.total), bars, cash=cash, costs=costs, mode="interpreted"
     )
+
+
+def test_runs_that_need_more_room_are_single_runs_too():
+    bars = walk(20_000, 3)
+    result = Sweep(Busy, bars, {"every": [5, 1, 2, 3]}, cash=10**7, workers=1).run()
+    assert result.mode == "compiled"
+    assert result.table["orders"].max() > 19_000
+    assert_rows_are_single_runs(result, Busy, range(4), bars, cash=10**7)
 
 
 def test_shared_indicators_change_nothing():
@@ -240,7 +261,7 @@ def test_fixed_parameters_are_checked_too():
     fee_in=st.sampled_from(["received", "quote"]),
     length=st.integers(2, 60),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bars_without_a_position_say_nothing(seed, market, fill_at, fee_in, length):
     alone = Backtester(
         Brackets,

@@ -16,14 +16,14 @@ class Still(Strategy):
 
 
 def squares():
-    return lambda place: (place * place, os.getpid())
+    return lambda places: [(place * place, os.getpid()) for place in places]
 
 
 def fails_at_seven():
-    def run(place):
-        if place == 7:
+    def run(places):
+        if 7 in places:
             raise StrategyError("seven")
-        return (place,)
+        return [(place,) for place in places]
 
     return run
 
@@ -34,7 +34,7 @@ class OddError(Exception):
 
 
 def fails_oddly():
-    def run(place):
+    def run(places):
         raise OddError("not to be sent", 2)
 
     return run
@@ -45,9 +45,9 @@ def dies():
 
 
 def slow():
-    def run(place):
-        time.sleep(0.01)
-        return (place,)
+    def run(places):
+        time.sleep(0.01 * len(places))
+        return [(place,) for place in places]
 
     return run
 
@@ -97,10 +97,10 @@ def test_who_stops_reading_stops_the_threads():
 def test_threads_that_run_ahead_wait_for_who_reads():
     taken = []
 
-    def run(place):
-        taken.append(place)
-        time.sleep(0.001)
-        return (place,)
+    def run(places):
+        taken.extend(places)
+        time.sleep(0.001 * len(places))
+        return [(place,) for place in places]
 
     with closing(by_threads(iter(range(10**9)), lambda: run, 2)) as batches:
         next(batches)
