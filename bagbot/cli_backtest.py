@@ -3,12 +3,12 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bagbot.domain.bars import Bars
+    from bagbot.trading.backtest_settings import Costs
     from bagbot.trading.backtester import Backtester
     from bagbot.trading.lookahead import Honesty
 
@@ -65,11 +66,16 @@ Parameters = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE of the strategy; repeatable.")
 ]
 Cash = Annotated[str, typer.Option(help="What the account begins with, in the quote asset.")]
-MakerFee = Annotated[float, typer.Option(help="A fraction of the value: 0.001 is 0.1 %.")]
-TakerFee = Annotated[float, typer.Option(help="A fraction of the value.")]
+MakerFee = Annotated[
+    float, typer.Option(help="A fraction of the value: 0.001 is 0.1 %. Binance's usdm: 0.0002.")
+]
+TakerFee = Annotated[float, typer.Option(help="A fraction of the value. Binance's usdm: 0.0005.")]
 Slippage = Annotated[float, typer.Option(help="What a taker loses, as a fraction of the price.")]
 MarketKind = Annotated[Market, typer.Option("--market", help="spot, or usdm: perpetual futures.")]
 Leverage = Annotated[int, typer.Option(min=1, help="With --market usdm.")]
+FundingFile = Annotated[
+    Path | None, typer.Option(help="With --market usdm: a file of recorded funding rates.")
+]
 RunMethod = Annotated[
     RunMode,
     typer.Option("--mode", help="auto compiles what can be compiled; python is for debuggers."),
@@ -93,6 +99,7 @@ def backtest(
     slippage: Slippage = 0.0,
     market: MarketKind = Market.SPOT,
     leverage: Leverage = 1,
+    funding: FundingFile = None,
     fill_at: Annotated[
         FillAt, typer.Option(help="close is for research only: nobody can trade it.")
     ] = FillAt.OPEN,
@@ -110,18 +117,24 @@ def backtest(
     from bagbot.reports.as_json import as_json as json_of
     from bagbot.reports.page import write_page
     from bagbot.reports.terminal import terminal_summary
+    from bagbot.trading.backtest_settings import Costs
 
     bars = recorded_bars(data, symbol, timeframe, exchange, since, until, zone)
     make = _backtester(
-        strategy, param, cash, maker_fee, taker_fee, slippage, market, leverage, fill_at
+        strategy,
+        param,
+        cash,
+        Costs(maker_fee=maker_fee, taker_fee=taker_fee, slippage=slippage),
+        fill_at,
+        _futures(market, leverage, funding, symbol, zone),
     )
     quality = examine(bars)
     with shown_progress("playing") as tell, errors_with_place(strategy):
         result = make(bars, mode.value).run(on_progress=tell)
-    notes = [] if quality.is_clean else list(quality.lines())
+    notes = [] if quality.is_clean else list(quality.lines()[1:])
     if check:
         honesty = _examined(strategy, param, bars, make, mode.value, cuts=5, replays=1)
-        notes += [] if honesty.is_honest and not honesty.unsettled else honesty.lines()
+        notes += honesty.cautions()
     if report is not None:
         write_page(result, report, notes)
     if as_json:
@@ -147,14 +160,23 @@ def check(
     param: Parameters = None,
     market: MarketKind = Market.SPOT,
     leverage: Leverage = 1,
+    funding: FundingFile = None,
     cuts: Annotated[int, typer.Option(min=1, help="At how many bars the record is cut.")] = 50,
     replays: Annotated[int, typer.Option(min=0, help="How often it is played again.")] = 10,
 ) -> None:
     """Look thoroughly for what a strategy cannot have known; exit code 1 if there is something."""
     from bagbot.marketdata.quality import examine
+    from bagbot.trading.backtest_settings import Costs
 
     bars = recorded_bars(data, symbol, timeframe, exchange, since, until, zone)
-    make = _backtester(strategy, param, "10000", 0.001, 0.001, 0.0, market, leverage, FillAt.OPEN)
+    make = _backtester(
+        strategy,
+        param,
+        "10000",
+        Costs(),
+        FillAt.OPEN,
+        _futures(market, leverage, funding, symbol, zone),
+    )
     for line in examine(bars).lines():
         print(line)
     honesty = _examined(strategy, param, bars, make, "auto", cuts=cuts, replays=replays)
@@ -185,18 +207,29 @@ def warmup(
 Make = Callable[["Bars", str], "Backtester"]
 
 
+def _futures(
+    market: Market, leverage: int, funding: Path | None, symbol: str | None, zone: str | None
+) -> dict[str, Any]:
+    """Return the settings of a backtest that make it one of futures."""
+    from bagbot.trading.backtest_settings import Funding
+
+    rates = None
+    if funding is not None:
+        from bagbot.marketdata.funding_file import read_funding
+
+        read = read_funding(funding, symbol=symbol, zone=zone)
+        rates = Funding(times_ms=read.times_ms, rates=read.rates, mark_prices=read.mark_prices)
+    return {"market": market.value, "leverage": leverage, "funding": rates}
+
+
 def _backtester(
     strategy: str,
     param: Sequence[str] | None,
     cash: str,
-    maker_fee: float,
-    taker_fee: float,
-    slippage: float,
-    market: Market,
-    leverage: int,
+    costs: "Costs",
     fill_at: FillAt,
+    futures: Mapping[str, Any],
 ) -> Make:
-    from bagbot.trading.backtest_settings import Costs
     from bagbot.trading.backtester import Backtester
     from bagbot.trading.strategy_loader import parameters_from, strategy_class
 
@@ -206,7 +239,6 @@ def _backtester(
         amount = Decimal(cash)
     except InvalidOperation as error:
         raise ConfigError(f"--cash {cash} is no amount") from error
-    costs = Costs(maker_fee=maker_fee, taker_fee=taker_fee, slippage=slippage)
     return lambda bars, mode: Backtester(
         cls,
         bars,
@@ -215,8 +247,7 @@ def _backtester(
         fill_at=fill_at.value,
         mode=mode,
         parameters=parameters,
-        market=market.value,
-        leverage=leverage,
+        **futures,
     )
 
 

@@ -92,6 +92,11 @@ class Bars:
             digest.update(column.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def price_max(self) -> int:
+        """The highest price of all, in ticks; 1 when there are no bars."""
+        return int(self.high.max()) if len(self) else 1
+
     def _require_rows(self) -> None:
         times = self.open_time_ms
         steps = numpy.diff(times)

@@ -49,15 +49,14 @@ def is_reducing(position_lots: int, change_lots: int) -> bool:
     return change_lots <= -position_lots
 
 
-def worst_price(
-    is_buy: bool,
-    limit: int,
-    reference: int,
-) -> int:
-    """Return the most that a lot can cost or bring: a sell never trades below its own limit.
+def worst_price(is_buy: bool, limit: int, trigger: int, trailing_ppm: int, reference: int) -> int:
+    """Return the most that a lot can cost or bring, slippage aside.
 
-    `limit` is 0 for an order at the market.
+    A buy never costs more than its limit, and nothing sells below its own. What waits for a trigger
+    trades there, or nearer to the market; where a trailing buy goes nobody knows, but at first its
+    trigger is so far above. What an order has not is 0.
     """
-    if limit == 0:
-        return reference
-    return limit if is_buy else max(limit, reference)
+    if is_buy and limit:
+        return limit
+    rise = fills.fee(reference, trailing_ppm) if is_buy else 0
+    return max(limit, trigger, reference + rise)

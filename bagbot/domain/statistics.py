@@ -29,6 +29,19 @@ _ROUNDING: Final = 1e-12
 _EXPONENT_MAX: Final = 700.0
 _NONE: Final = math.nan
 
+# What a walk over equity carries along: sums, the equity before, and the drawdown that it is in.
+_TOTAL: Final = 0
+_SQUARES: Final = 1
+_BELOW: Final = 2
+_SUM: Final = 3
+_FALL: Final = 4
+_FALL_BARS: Final = 5
+_PEAK: Final = 6
+_TROUGH: Final = 7
+_PEAK_BAR: Final = 8
+_BEFORE: Final = 9
+_FIELDS: Final = 10
+
 TRADE: Final = numpy.dtype(
     [
         ("entry_bar", numpy.int64),
@@ -181,7 +194,7 @@ def summarise(
     `equity` and `start` are in 1e-8 of quote, `years` as by `years_of`, `risk_free` is a year's
     return. `fills` are records with bar, is_buy, price, lots, fee_units and fee_in_base.
     """
-    account = equity_statistics(equity, start, years, risk_free)
+    account = _traded_equity(equity, start, years, fills, scale, risk_free)
     trades = trade_statistics(round_trips(fills, scale))
     activity = activity_of(fills, len(equity), scale)
     return Metrics(
@@ -221,14 +234,65 @@ def equity_statistics(
     a drawdown of 0.
     """
     bars = len(equity)
-    if bars == 0 or years <= 0.0 or start <= 0:
-        return EquityStatistics(0.0, _NONE, _NONE, _NONE, _NONE, _NONE, 0.0, 0.0, _NONE)
-    free = risk_free * years / bars
-    total, squares, below, held = 0.0, 0.0, 0.0, 0.0
-    fall, fall_bars = 0.0, 0
-    peak, trough, peak_bar = start * 1.0, start * 1.0, -1
-    before = start * 1.0
-    for bar in range(bars):
+    walk = _walk_from(start)
+    if bars > 0:
+        _walk_over(walk, equity, 0, bars, risk_free * years / bars)
+    return _told(walk, equity, start, years)
+
+
+def _traded_equity(
+    equity: Units, start: int, years: float, fills: Records, scale: Scale, risk_free: float
+) -> EquityStatistics:
+    """Return the same of a run with these fills: a bar with nothing held need not be looked at."""
+    bars = len(equity)
+    if risk_free != 0.0 or bars == 0:
+        return equity_statistics(equity, start, years, risk_free)
+    walk = _walk_from(start)
+    bar, held = 0, 0
+    for index in range(len(fills)):
+        fill = fills[index]
+        if fill["bar"] > bar:
+            _go_to(walk, equity, bar, fill["bar"], held)
+            bar = fill["bar"]
+        units = fill["lots"] * scale.lot_units
+        held += units if fill["is_buy"] else -units
+        if fill["fee_in_base"]:
+            held -= fill["fee_units"]
+        if held == 0 and (index + 1 == len(fills) or fills[index + 1]["bar"] > bar):
+            # The bar of an exit is the last one that moves the account.
+            _walk_over(walk, equity, bar, bar + 1, 0.0)
+            bar += 1
+    _go_to(walk, equity, bar, bars, held)
+    return _told(walk, equity, start, years)
+
+
+def _walk_from(start: float) -> NDArray[numpy.float64]:
+    """Return where a walk over equity begins: the fields are `_TOTAL` and so on."""
+    walk = numpy.zeros(_FIELDS, numpy.float64)
+    walk[_BEFORE] = walk[_PEAK] = walk[_TROUGH] = start
+    walk[_PEAK_BAR] = -1.0
+    return walk
+
+
+def _go_to(walk: NDArray[numpy.float64], equity: Units, first: int, stop: int, held: int) -> None:
+    """Walk on to the bar `stop`, with so much held on the way."""
+    if held != 0:
+        _walk_over(walk, equity, first, stop, 0.0)
+    elif stop > first:
+        walk[_SUM] += walk[_BEFORE] * (stop - first)
+        if walk[_BEFORE] >= walk[_PEAK]:
+            walk[_PEAK_BAR] = stop - 1
+
+
+def _walk_over(
+    walk: NDArray[numpy.float64], equity: Units, first: int, stop: int, free: float
+) -> None:
+    """Walk over the bars from `first` until before `stop`."""
+    total, squares, below, held = walk[_TOTAL], walk[_SQUARES], walk[_BELOW], walk[_SUM]
+    fall, fall_bars = walk[_FALL], walk[_FALL_BARS]
+    peak, trough, peak_bar = walk[_PEAK], walk[_TROUGH], walk[_PEAK_BAR]
+    before = walk[_BEFORE]
+    for bar in range(first, stop):
         now = equity[bar] * 1.0
         excess = (now / before - 1.0 if before > 0.0 else 0.0) - free
         held += now
@@ -243,16 +307,29 @@ def equity_statistics(
             # Only what went below the high was a drawdown.
             if trough < peak:
                 fall_bars = max(fall_bars, bar - peak_bar)
-            peak, trough, peak_bar = now, now, bar
+            peak, trough, peak_bar = now, now, bar * 1.0
         elif now < trough:
             trough = now
-    fall = max(fall, (peak - trough) / peak)
-    if trough < peak:
-        fall_bars = max(fall_bars, bars - 1 - peak_bar)
+    walk[_TOTAL], walk[_SQUARES], walk[_BELOW], walk[_SUM] = total, squares, below, held
+    walk[_FALL], walk[_FALL_BARS] = fall, fall_bars
+    walk[_PEAK], walk[_TROUGH], walk[_PEAK_BAR] = peak, trough, peak_bar
+    walk[_BEFORE] = before
 
-    mean = total / bars
+
+def _told(
+    walk: NDArray[numpy.float64], equity: Units, start: float, years: float
+) -> EquityStatistics:
+    """Return what a walk over all of the equity has found."""
+    bars = len(equity)
+    if bars == 0 or years <= 0.0 or start <= 0:
+        return EquityStatistics(0.0, _NONE, _NONE, _NONE, _NONE, _NONE, 0.0, 0.0, _NONE)
+    peak, trough = walk[_PEAK], walk[_TROUGH]
+    fall, fall_bars = max(walk[_FALL], (peak - trough) / peak), walk[_FALL_BARS]
+    if trough < peak:
+        fall_bars = max(fall_bars, bars - 1 - walk[_PEAK_BAR])
+    mean = walk[_TOTAL] / bars
     per_year = bars / years
-    deviation = _deviation(total, squares, bars)
+    deviation = _deviation(walk[_TOTAL], walk[_SQUARES], bars)
     growth = equity[-1] / start
     cagr = _yearly(growth, years)
     return EquityStatistics(
@@ -260,11 +337,11 @@ def equity_statistics(
         cagr,
         deviation * math.sqrt(per_year),
         _ratio(mean * math.sqrt(per_year), deviation),
-        _ratio(mean * math.sqrt(per_year), math.sqrt(below / bars)),
+        _ratio(mean * math.sqrt(per_year), math.sqrt(walk[_BELOW] / bars)),
         _ratio(cagr, fall),
         fall,
-        fall_bars * 1.0,
-        held / bars,
+        fall_bars,
+        walk[_SUM] / bars,
     )
 
 

@@ -11,11 +11,14 @@ from bagbot import Strategy
 class Breakout(Strategy):
     """Follow a new high up and a new low down, as large as the market is calm."""
 
-    length: int = 96
-    risk: float = 0.01
+    length: int = 2_016
+    risk: float = 0.002
     """How much of the equity a move of one average range is worth."""
-    ranges: float = 4.0
+    ranges: float = 20.0
     """How many average ranges the stop trails behind."""
+
+    # The average range takes this long to forget where its record began.
+    warmup = 10_000
 
     def prepare(self) -> None:
         """Compute the channel of the bars before each, and how far a bar usually ranges."""

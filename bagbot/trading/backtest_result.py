@@ -38,12 +38,19 @@ ORDER: Final = numpy.dtype(
 REASONS). Prices are ticks, quantities lots, what it has not is 0."""
 
 _UNITS: Final = 100_000_000
+_AS_PLACED: Final = {
+    "lots": "ordered",
+    "kind": "placed_kind",
+    "trigger": "placed_trigger",
+    "trailing_ppm": "placed_trailing_ppm",
+}
 
 
 @dataclass(frozen=True, slots=False, kw_only=True, eq=False)
 class BacktestResult:
     """One run. Money in arrays is int64 in 1e-8 of its asset; figures are floats.
 
+    `placed` are the kernel's own rows of the orders (kernel_tables.ORDER); read `orders`.
     `mode` is how the strategy ran: "compiled", "interpreted" or "python"; `why_not_compiled` tells
     what stood in the way. `fills` (kernel_tables.FILL) are in order; `equity` has one value per
     bar. `funding` has a row per payment: bar, rate in 1e-8, mark price, what was paid.
@@ -57,7 +64,7 @@ class BacktestResult:
     why_not_compiled: str
     compile_s: float
     run_s: float
-    orders: Records
+    placed: Records
     fills: Records
     equity: NDArray[numpy.int64]
     funding: NDArray[numpy.int64]
@@ -72,6 +79,14 @@ class BacktestResult:
     def is_research_only(self) -> bool:
         """Whether fills were at closes that had been seen already, which nobody can trade."""
         return self.settings.fill_at == "close"
+
+    @cached_property
+    def orders(self) -> Records:
+        """The orders as they were placed, and what became of them (ORDER)."""
+        orders = numpy.zeros(len(self.placed), ORDER)
+        for name in ORDER.names or ():
+            orders[name] = self.placed[_AS_PLACED.get(name, name)]
+        return orders
 
     @cached_property
     def trades(self) -> Records:
@@ -186,23 +201,17 @@ class BacktestResult:
 
 
 def orders_of(desk: tables.Desk) -> Records:
-    """Return the orders of a run that has ended, as they were placed and what became of them."""
-    placed = numpy.asarray(desk.orders)[: desk.account.order_count]
-    orders = numpy.zeros(len(placed), ORDER)
-    renamed = {
-        "lots": "ordered",
-        "kind": "placed_kind",
-        "trigger": "placed_trigger",
-        "trailing_ppm": "placed_trailing_ppm",
-    }
-    for name in ORDER.names or ():
-        orders[name] = placed[renamed.get(name, name)]
-    return orders
+    """Return the kernel's rows of all orders of a run that has ended."""
+    return _rows(desk.orders, tables.ORDER, desk.account.order_count)
 
 
 def fills_of(desk: tables.Desk) -> Records:
     """Return the fills of a run that has ended, in order."""
-    return numpy.array(numpy.asarray(desk.fills)[: desk.account.fill_count], tables.FILL)
+    return _rows(desk.fills, tables.FILL, desk.account.fill_count)
+
+
+def _rows(table: object, kind: numpy.dtype[Any], count: int) -> Records:
+    return numpy.asarray(table).view(numpy.ndarray)[:count].view(kind)
 
 
 @cache

@@ -147,6 +147,11 @@ class BacktestSettings:
             funding=_funding_table(self.funding, bars),
         )
 
+    def check(self, bars: Bars) -> None:
+        """Raise ConfigError when these settings or numbers can't be computed with on `bars`."""
+        self._rules(bars, self.costs.ppm(), self.scale_of(bars.instrument))
+        _funding_table(self.funding, bars)
+
     def scale_of(self, instrument: Instrument) -> fills.Scale:
         """Return what one tick times one lot is worth. Raises ConfigError below 1e-8."""
         return fills.scale_of(
@@ -159,14 +164,14 @@ class BacktestSettings:
         held = fills.Scale(scale.numerator, scale.denominator, 1)
         if not is_margin:
             held = fills.scale_of(_units("tick", instrument.tick_size), 1)
-        top = fills.bought_at(int(bars.high.max()) if len(bars) else 1, costs)
+        top = fills.bought_at(bars.price_max, costs)
         # Equity is valued by a float division that is exact below 2**52, and set right.
         is_exact = top * held.numerator < 2**52
         fits = top * held.numerator * held.denominator <= fills.INT64_MAX
         if not is_exact or not fits or not fills.fits(top, 1, scale):
             raise ConfigError(
                 f"{instrument.symbol}: prices of {top} ticks of {instrument.tick_size} are more "
-                f"than can be computed with; bars with a coarser tick are needed"
+                f"than can be computed with; bars with a coarser tick are needed (import --tick)"
             )
         return Rules(
             tick=float(instrument.tick_size),

@@ -17,7 +17,7 @@ from bagbot.trading.interpreted_run import CompiledKernel, InterpretedRun, Kerne
 from bagbot.trading.kernel import is_full
 from bagbot.trading.kernel_tables import Desk, grown
 from bagbot.trading.risk_manager import RiskLimits
-from bagbot.trading.strategy import History, Prepared, Strategy, Value, prepare
+from bagbot.trading.strategy import History, Prepared, Strategy, Value, bar_series, prepare
 from bagbot.trading.strategy_compiler import Program, compile_strategy
 from bagbot.trading.strategy_expressions import CannotCompileError
 
@@ -69,6 +69,8 @@ class Backtester:
         else:
             raise ConfigError(f"strategy: {strategy!r} is no Strategy")
         self.bars = bars
+        # Made when they are first asked for; every run may have them.
+        self._given = bar_series(bars)
         self.settings = BacktestSettings(
             cash=cash,
             costs=costs or Costs(),
@@ -80,8 +82,9 @@ class Backtester:
             funding=funding,
         )
         self._mode = mode
+        self._program: Program | None = None
         # What the settings make of these bars is refused now as well, not in the middle of a run.
-        self.new_desk()
+        self.settings.check(bars)
 
     @property
     def cash_units(self) -> int:
@@ -103,11 +106,10 @@ class Backtester:
         if self._mode in ("auto", "compiled"):
             started = time.perf_counter()
             strategy = self._prototype.fresh()
-            prepared = prepare(strategy, self.bars)
+            prepared = prepare(strategy, self.bars, self._given)
             prepared_s = time.perf_counter() - started
             try:
-                program = compile_strategy(strategy, prepared.series)
-                return self._compiled(strategy, prepared, program, prepared_s, on_progress)
+                return self._compiled(strategy, prepared, prepared_s, on_progress)
             except CannotCompileError as error:
                 if self._mode == "compiled":
                     raise
@@ -121,11 +123,13 @@ class Backtester:
         self,
         strategy: Strategy,
         prepared: Prepared,
-        program: Program,
         prepared_s: float,
         on_progress: Progress | None,
     ) -> BacktestResult:
         started = time.perf_counter()
+        if self._program is None:
+            self._program = compile_strategy(strategy, prepared.series)
+        program = self._program
         desk = self.new_desk()
         bound = program.bind(strategy, prepared.series)
         program.compile(bound, desk)
@@ -147,7 +151,7 @@ class Backtester:
         engine = Kernel(desk) if is_plain else CompiledKernel(desk)
         compiled_at = time.perf_counter()
         strategy = self._prototype.fresh()
-        prepared = prepare(strategy, self.bars)
+        prepared = prepare(strategy, self.bars, self._given)
         history = History(strategy, prepared.series)
         run = InterpretedRun(strategy, history, prepared.first, self.bars, engine)
         count = len(self.bars)
@@ -172,7 +176,7 @@ class Backtester:
             why_not_compiled=why_not_compiled,
             compile_s=compile_s,
             run_s=run_s,
-            orders=orders_of(desk),
+            placed=orders_of(desk),
             fills=fills_of(desk),
             equity=desk.equity,
             funding=desk.funding,

@@ -91,6 +91,13 @@ class IndicatorMemo:
                 strategy = strategy.fresh()
         return strategy, prepare(strategy, bars, given)
 
+    def forget(self) -> None:
+        """Give back the memory; it does not wait until somebody looks for rings of objects."""
+        with self._lock:
+            self._results.clear()
+            self._known.clear()
+            self._bytes = 0
+
     def _with_stand_ins(self, body: Prepare) -> Prepare | None:
         """Return `prepare` with stand-ins in place of functions; None when it calls none."""
         if not isinstance(body, types.FunctionType) or body.__code__.co_freevars:

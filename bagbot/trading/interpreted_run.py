@@ -196,7 +196,9 @@ class RunningDesk:
         self.entry_price = math.nan
         self.open_orders = 0
         self.has_commands = False
-        self.bound_low, self.bound_high, self.watched_bar = -1, tables.NEVER, 0
+        # A bar between the first two, before the third, touches nothing.
+        self.bounds = (-1, tables.NEVER, 0)
+        self._told: dict[str, object] = {}
         self.bar = -1
         self._engine = engine
         self._closed_bar = -1
@@ -283,25 +285,41 @@ class RunningDesk:
         """Carry out what was queued."""
         self._engine.act()
         self.has_commands = False
-        if kernel.is_full(self._engine.desk):
+        account = self._account
+        if (
+            account[_WORDS["order_count"]] > self._orders_most
+            or account[_WORDS["fill_count"]] > self._fills_most
+        ):
             self._engine.grow()
+            self._read_account()
+        self.refresh()
+
+    def tell(self, strategy: Strategy) -> None:
+        """Write on this strategy what it asks for most, from now on."""
+        self._told = strategy.__dict__
         self.refresh()
 
     def refresh(self) -> None:
         """Read the account anew."""
         account, words = self._account, _WORDS
-        desk = self._engine.desk
         if self._is_margin:
             lots = account[words["position_lots"]]
         else:
             lots = (account[words["base_free"]] + account[words["base_locked"]]) // self._lot_units
         self.position = float(lots * self._lot_units) / _UNITS
         self.cash = float(account[words["quote_free"]]) / _UNITS
-        self.entry_price = float(desk.account.entry_price) * self._tick if lots else math.nan
+        self.entry_price = self._figures[words["entry_price"]] * self._tick if lots else math.nan
         self.open_orders = account[words["working_count"]]
-        self.bound_low = account[words["bound_low"]]
-        self.bound_high = account[words["bound_high"]]
-        self.watched_bar = account[words["watched_bar"]]
+        self.bounds = (
+            account[words["bound_low"]],
+            account[words["bound_high"]],
+            account[words["watched_bar"]],
+        )
+        # Written where the strategy reads it, because it reads more often than this changes.
+        self._told["position"] = self.position
+        self._told["cash"] = self.cash
+        self._told["entry_price"] = self.entry_price
+        self._told["open_orders"] = self.open_orders
 
     def _begin(self) -> None:
         """Tell the kernel which bar it is, if nothing has called it for this one yet."""
@@ -317,7 +335,11 @@ class RunningDesk:
 
     def _read_account(self) -> None:
         desk = self._engine.desk
-        self._account = _memory(desk.account).view(numpy.uint8).data.cast("q")
+        memory = _memory(desk.account).view(numpy.uint8).data
+        # Through these a value is read in a tenth of the time that a record of numpy takes.
+        self._account, self._figures = memory.cast("q"), memory.cast("d")
+        self._orders_most = len(desk.orders) - tables.ORDERS_PER_BAR
+        self._fills_most = len(desk.fills) - tables.FILLS_PER_BAR
         self._is_margin = bool(desk.rules.is_margin)
         self._lot_units = int(desk.scale.lot_units)
         self._tick = float(desk.rules.tick)
@@ -334,39 +356,45 @@ class InterpretedRun:
         self._first = first
         self._engine = engine
         self._desk = strategy._desk = RunningDesk(engine)
-        self._lows = bars.low.tolist()
-        self._highs = bars.high.tolist()
+        self._desk.tell(strategy)
         self._bars = bars
 
     def play(self, start: int, stop: int) -> None:
         """Play the bars from `start` on, up to `stop`; the last bar of all ends the run."""
-        desk, first = self._desk, self._first
-        lows, highs = self._lows, self._highs
-        advance, decide = self._history.advance_to, self._strategy.on_bar
-        opens = self._bars.open[start + 1 : stop + 1].tolist()
-        opens += [0] * (stop - start - len(opens))
+        desk, first, strategy = self._desk, self._first, self._strategy
+        growing, decide = self._history.growing, strategy.on_bar
+        if start <= first < stop:
+            self._history.advance_to(first - 1)
+        floors, ceilings = self._reach(start, stop)
+        bound_low, bound_high, watched_bar = desk.bounds
         bar = start - 1
         try:
-            for bar, (low, high, next_open) in enumerate(
-                zip(lows[start:stop], highs[start:stop], opens, strict=True), start
-            ):
+            for bar, (floor, ceiling) in enumerate(zip(floors, ceilings, strict=True), start):
                 desk.bar = bar
-                if (
-                    low <= desk.bound_low
-                    or high >= desk.bound_high
-                    or bar >= desk.watched_bar
-                    or next_open <= desk.bound_low
-                    or next_open >= desk.bound_high
-                ):
+                if floor <= bound_low or ceiling >= bound_high or bar >= watched_bar:
                     desk.close_bar(bar)
+                    bound_low, bound_high, watched_bar = desk.bounds
                 if bar >= first:
-                    advance(bar)
+                    for append, following in growing:
+                        append(following())
+                    strategy.index = bar
                     decide()
                     if desk.has_commands:
                         desk.act()
+                        bound_low, bound_high, watched_bar = desk.bounds
         except Exception as error:
             time = numpy.datetime64(int(self._bars.open_time_ms[bar]), "ms")
             error.add_note(f"{type(self._strategy).__name__} after bar {bar}, which opened {time}")
             raise
         if stop == len(self._bars):
             self._engine.finish()
+
+    def _reach(self, start: int, stop: int) -> tuple[list[int], list[int]]:
+        """Return how far down and up each bar goes, the open that follows it included."""
+        bars = self._bars
+        following = numpy.zeros(stop - start, numpy.int64)
+        opens = bars.open[start + 1 : stop + 1]
+        following[: len(opens)] = opens
+        floors = numpy.minimum(bars.low[start:stop], following)
+        ceilings = numpy.maximum(bars.high[start:stop], following)
+        return floors.tolist(), ceilings.tolist()

@@ -17,7 +17,7 @@ from bagbot.domain import fills
 from bagbot.trading import kernel_money as money
 from bagbot.trading import kernel_refusals as refusals
 from bagbot.trading import kernel_tables as tables
-from bagbot.trading.kernel_tables import Desk, OrderRow
+from bagbot.trading.kernel_tables import Book, Desk, OrderRow
 
 _UNITS = 100_000_000.0
 # How near to a whole step a float must be to be taken for it.
@@ -60,7 +60,7 @@ def ticks_of(price: float, tick: float, direction: int) -> int:
 
 def position(desk: Desk) -> float:
     """Return the position in base, in whole lots; negative when short."""
-    return float(money.position_lots(desk) * desk.scale.lot_units) / _UNITS
+    return desk.account.position
 
 
 def cash(desk: Desk) -> float:
@@ -83,7 +83,7 @@ def open_orders(desk: Desk) -> int:
     return int(desk.account.working_count)
 
 
-def is_open(desk: Desk, number: int) -> bool:
+def is_open(desk: Desk | Book, number: int) -> bool:
     """Return whether the order rests, or sleeps."""
     if number < 1 or number > desk.account.order_count:
         return False
@@ -127,7 +127,7 @@ def place(
     else:
         return tables.NO_AMOUNT
     limit_ticks = 0 if math.isnan(limit) else ticks_of(limit, desk.rules.tick, -1 if is_buy else 1)
-    trigger_ticks = 0 if math.isnan(trigger) else ticks_of(trigger, desk.rules.tick, 0)
+    trigger_ticks = 0 if math.isnan(trigger) else ticks_of(trigger, desk.rules.tick, tables.NONE)
     number = _queue(desk, lots, limit_ticks, trigger_ticks)
     if number < 0:
         return number
@@ -137,9 +137,10 @@ def place(
     order.trailing_ppm = order.placed_trailing_ppm = trailing_ppm
     order.time_in_force = time_in_force
     order.is_reduce_only = is_reduce_only
-    order.pair = pair
-    order.parent = parent
-    _command(desk, tables.PLACE, number, 0)
+    # A number that can't be an earlier order's becomes its own: then it is refused as unknown.
+    order.pair = pair if 0 <= pair < number else number
+    order.parent = parent if 0 <= parent < number else number
+    _command(desk, tables.PLACE, number, tables.NONE)
     return number
 
 
@@ -148,7 +149,7 @@ def close_position(desk: Desk) -> int:
     lots = money.position_lots(desk)
     if lots == 0:
         return 0
-    number = _queue(desk, abs(lots), 0, 0)
+    number = _queue(desk, abs(lots), tables.NONE, tables.NONE)
     if number < 0:
         return number
     order = desk.orders[number - 1]
@@ -156,18 +157,18 @@ def close_position(desk: Desk) -> int:
     order.is_buy = lots < 0
     order.time_in_force = fills.GOOD_TILL_CANCELLED
     order.is_reduce_only = True
-    _command(desk, tables.PLACE, number, 0)
+    _command(desk, tables.PLACE, number, tables.NONE)
     return number
 
 
 def cancel(desk: Desk, number: int) -> int:
     """Queue the cancellation of an order; return 0, or a problem."""
-    return _command(desk, tables.CANCEL, number, 0)
+    return _command(desk, tables.CANCEL, number, tables.NONE)
 
 
 def cancel_all(desk: Desk) -> int:
     """Queue the cancellation of everything that is then open; return 0, or a problem."""
-    return _command(desk, tables.CANCEL_ALL, 0, 0)
+    return _command(desk, tables.CANCEL_ALL, tables.NONE, tables.NONE)
 
 
 def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) -> int:
@@ -177,9 +178,9 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
     """
     account = desk.account
     if number < 1 or number > account.order_count:
-        unknown = _queue(desk, 1, 0, 0)
+        unknown = _queue(desk, tables.NONE, tables.NONE, tables.NONE)
         if unknown > 0:
-            _command(desk, tables.AMEND, unknown, 0)
+            _command(desk, tables.AMEND, unknown, tables.NONE)
         return unknown
     old = desk.orders[number - 1]
     limit_ticks, trigger_ticks = old.limit, old.trigger
@@ -187,7 +188,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
     if not math.isnan(limit):
         limit_ticks = ticks_of(limit, desk.rules.tick, -1 if old.is_buy else 1)
     if not math.isnan(trigger):
-        trigger_ticks = ticks_of(trigger, desk.rules.tick, 0)
+        trigger_ticks = ticks_of(trigger, desk.rules.tick, tables.NONE)
     new = _queue(desk, lots, limit_ticks, trigger_ticks)
     if new < 0:
         return new
@@ -289,20 +290,21 @@ def act(desk: Desk) -> None:
     account = desk.account
     count = account.command_count
     if account.price:
+        book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
         for index in range(count):
-            command = desk.account.commands[index]
+            command = account.commands[index]
             action, number, other = command[0], command[1], command[2]
             if action == tables.PLACE:
-                _come_in(desk, desk.orders[number - 1], index, count, True)
+                if _come_in(book, desk.orders[number - 1], index, count, tables.JOINS):
+                    _act_at_once(desk, desk.orders[number - 1])
             elif action == tables.CANCEL:
-                _cancel(desk, number)
+                _cancel(book, number)
             elif action == tables.AMEND:
-                _replace(desk, desk.orders[number - 1], other, index, count)
+                if _replace(book, desk.orders[number - 1], other, index, count):
+                    _act_at_once(desk, desk.orders[number - 1])
             else:
-                while account.working_count:
-                    row = desk.account.working[0]
-                    _end(desk, desk.orders[row], tables.CANCELLED, tables.BY_COMMAND)
-        _set_bounds(desk)
+                _cancel_all(book, tables.BY_COMMAND)
+        _set_bounds(book)
     account.command_count = 0
 
 
@@ -318,6 +320,23 @@ def is_full(desk: Desk) -> bool:
         account.order_count + tables.ORDERS_PER_BAR > len(desk.orders)
         or account.fill_count + tables.FILLS_PER_BAR > len(desk.fills)
     )
+
+
+def _act_at_once(desk: Desk, order: OrderRow) -> None:
+    """Let an order that has just come in do what the price in force lets it do."""
+    account = desk.account
+    price = account.price
+    bar = account.bar if desk.rules.fills_at_close else account.bar + 1
+    when = tables.AT_CLOSE if desk.rules.fills_at_close else tables.AT_OPEN
+    if order.status != tables.QUEUED:
+        _play(desk, fills.Bar(price, price, price, price, 0), bar, when)
+        return
+    # It is alone on the market: its fill is all that can happen, and its money is locked (F1).
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
+    money.value_until(desk, bar)
+    outcome = fills.at_price(order, price, desk.costs)
+    money.settle(book, order, outcome.price, order.lots, bar, when, tables.TAKER)
+    order.status = tables.FILLED
 
 
 def _close_touched(desk: Desk, bar: int) -> None:
@@ -337,15 +356,17 @@ def _close_touched(desk: Desk, bar: int) -> None:
 
 def _meet_range(desk: Desk, bar: int) -> None:
     account = desk.account
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     if desk.low[bar] > account.bound_low and desk.high[bar] < account.bound_high:
         return
     stretch = fills.Bar(desk.open[bar], desk.high[bar], desk.low[bar], desk.close[bar], 0)
     _play(desk, stretch, bar, tables.IN_RANGE)
-    _set_bounds(desk)
+    _set_bounds(book)
 
 
 def _meet_open(desk: Desk, bar: int) -> None:
     account = desk.account
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     price = desk.open[bar]
     account.price = price
     if desk.costs.volume_share_ppm != fills.UNLIMITED:
@@ -353,7 +374,7 @@ def _meet_open(desk: Desk, bar: int) -> None:
         account.budget_lots = fills.volume_budget(closed, desk.costs)
     if account.funding_bar <= bar:
         money.pay_funding(desk, bar)
-        _set_bounds(desk)
+        _set_bounds(book)
     if price > account.bound_low and price < account.bound_high:
         return
     for place_ in range(account.working_count):
@@ -361,7 +382,7 @@ def _meet_open(desk: Desk, bar: int) -> None:
         if not order.parent:
             order.untested = price
     _play(desk, fills.Bar(price, price, price, price, 0), bar, tables.AT_OPEN)
-    _set_bounds(desk)
+    _set_bounds(book)
 
 
 def _watch(desk: Desk) -> None:
@@ -371,12 +392,12 @@ def _watch(desk: Desk) -> None:
     desk.account.watched_bar = 0 if is_always else last
 
 
-def _set_bounds(desk: Desk) -> None:
+def _set_bounds(book: Book) -> None:
     """Note between which prices nothing happens to any order."""
-    account = desk.account
+    account = book.account
     low, high = -1, tables.NEVER
     for place_ in range(account.working_count):
-        order = desk.orders[desk.account.working[place_]]
+        order = book.orders[book.account.working[place_]]
         if order.parent:
             continue
         if order.kind in (fills.LIMIT, fills.LIMIT_MAKER):
@@ -408,6 +429,7 @@ def _set_bounds(desk: Desk) -> None:
 
 def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
     account = desk.account
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     while True:
         place_, outcome = fills.next_to_act(
             desk.orders,
@@ -417,17 +439,19 @@ def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
             desk.costs,
             account.budget_lots,
         )
-        if account.liquidation_price and _is_liquidated(desk, stretch, place_, outcome):
-            _liquidate(desk, stretch, bar, when)
+        if account.liquidation_price and _is_liquidated(book, stretch, place_, outcome):
+            money.value_until(desk, bar)
+            _liquidate(book, stretch, bar, when)
             continue
         if place_ < 0:
             break
-        _carry_out(desk, desk.orders[desk.account.working[place_]], outcome, bar, when)
+        money.value_until(desk, bar)
+        _carry_out(book, desk.orders[desk.account.working[place_]], outcome, bar, when)
     place_ = 0
     while place_ < account.working_count:
         order = desk.orders[desk.account.working[place_]]
         if fills.cannot_rest(order):
-            _end(desk, order, tables.EXPIRED, tables.UNFILLED)
+            _end(book, order, tables.EXPIRED, tables.UNFILLED)
             place_ = 0
         else:
             place_ += 1
@@ -435,199 +459,230 @@ def _play(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
         fills.move_along(desk.orders[desk.account.working[place_]], stretch)
 
 
-def _carry_out(desk: Desk, order: OrderRow, outcome: fills.Outcome, bar: int, when: int) -> None:
-    account = desk.account
+def _carry_out(book: Book, order: OrderRow, outcome: fills.Outcome, bar: int, when: int) -> None:
+    account = book.account
     doubts = fills.doubts_after(order)
     if outcome.doing == fills.TRIGGERS:
         fills.trigger(order, outcome.at)
-        reason = refusals.refusal_live(desk, order)
+        reason = refusals.refusal_live(book, order)
         if reason:
-            _end(desk, order, tables.EXPIRED, reason)
+            _end(book, order, tables.EXPIRED, reason)
             return
     if order.pair:
-        _end_mates(desk, order)
+        _end_mates(book, order)
     lots = fills.lots_now(order, account.budget_lots) if outcome.price else 0
     if lots:
         is_maker = outcome.doing == fills.MAKES
-        if not money.settle(desk, order, outcome.price, lots, bar, when, is_maker):
-            _end(desk, order, tables.EXPIRED, _no_money(desk))
+        if not money.settle(book, order, outcome.price, lots, bar, when, is_maker):
+            _end(book, order, tables.EXPIRED, _no_money(book))
             return
         if account.budget_lots != fills.UNLIMITED:
             account.budget_lots -= lots
-        if desk.rules.is_margin:
-            _keep_reducing(desk)
+        if book.rules.is_margin:
+            _keep_reducing(book)
     if order.lots == 0:
         order.status = tables.FILLED
-        _take_out(desk, order)
-        _wake_children(desk, order.number, outcome.at, doubts)
+        _take_out(book, order)
+        _wake_children(book, order.number, outcome.at, doubts)
 
 
-def _end_mates(desk: Desk, order: OrderRow) -> None:
-    account = desk.account
+def _end_mates(book: Book, order: OrderRow) -> None:
+    account = book.account
     place_ = 0
     while place_ < account.working_count:
-        other = desk.orders[desk.account.working[place_]]
+        other = book.orders[book.account.working[place_]]
         if other.pair == order.pair and other.number != order.number:
-            _end(desk, other, tables.CANCELLED, tables.BY_PAIR)
+            _end(book, other, tables.CANCELLED, tables.BY_PAIR)
             place_ = 0
         else:
             place_ += 1
 
 
-def _wake_children(desk: Desk, number: int, price: int, doubts: int) -> None:
+def _wake_children(book: Book, number: int, price: int, doubts: int) -> None:
     """Wake what waited for an order that has filled; what can't be locked then, ends (F12)."""
-    account = desk.account
+    account = book.account
     for place_ in range(account.working_count):
-        child = desk.orders[desk.account.working[place_]]
+        child = book.orders[book.account.working[place_]]
         if child.parent == number:
             fills.wake(child, price, doubts)
     place_ = 0
     while place_ < account.working_count:
-        child = desk.orders[desk.account.working[place_]]
+        child = book.orders[book.account.working[place_]]
         place_ += 1
         if child.parent or child.status != tables.SLEEPING:
             continue
-        reason = _reduced(desk, child)
-        if not reason and not money.lock(desk, child, price):
-            reason = _no_money(desk)
+        reason = _reduced(book, child)
+        if not reason and not money.lock(book, child, price):
+            reason = _no_money(book)
         if reason:
             if child.pair:
-                _end_mates(desk, child)
-            _end(desk, child, tables.EXPIRED, reason)
+                _end_mates(book, child)
+            _end(book, child, tables.EXPIRED, reason)
             place_ = 0
         else:
             child.status = tables.OPEN
 
 
-def _end(desk: Desk, order: OrderRow, status: int, reason: int) -> None:
+def _end(book: Book, order: OrderRow, status: int, reason: int) -> None:
     """End an order that has not wholly filled, and with it what waited for it."""
-    account = desk.account
+    account = book.account
     order.status = status
     order.reason = reason
-    _take_out(desk, order)
+    _take_out(book, order)
     place_ = 0
     while place_ < account.working_count:
-        child = desk.orders[desk.account.working[place_]]
-        if child.parent and desk.orders[child.parent - 1].status > tables.FILLED:
+        child = book.orders[book.account.working[place_]]
+        if child.parent and book.orders[child.parent - 1].status > tables.FILLED:
             child.status = tables.CANCELLED
             child.reason = tables.BY_PARENT
-            _take_out(desk, child)
+            _take_out(book, child)
             place_ = 0
         else:
             place_ += 1
 
 
-def _take_out(desk: Desk, order: OrderRow) -> None:
-    account = desk.account
+def _take_out(book: Book, order: OrderRow) -> None:
+    account = book.account
     row = order.number - 1
     place_ = 0
-    while desk.account.working[place_] != row:
+    while book.account.working[place_] != row:
         place_ += 1
     account.working_count -= 1
     for later in range(place_, account.working_count):
-        desk.account.working[later] = desk.account.working[later + 1]
+        book.account.working[later] = book.account.working[later + 1]
     if order.locked or order.pair:
-        money.unlock(desk, order)
+        money.unlock(book, order)
 
 
-def _no_money(desk: Desk) -> int:
-    return tables.INSUFFICIENT_MARGIN if desk.rules.is_margin else tables.INSUFFICIENT_BALANCE
+def _cancel_all(book: Book, reason: int) -> None:
+    while book.account.working_count:
+        row = book.account.working[0]
+        _end(book, book.orders[row], tables.CANCELLED, reason)
+
+
+def _no_money(book: Book) -> int:
+    return tables.INSUFFICIENT_MARGIN if book.rules.is_margin else tables.INSUFFICIENT_BALANCE
 
 
 # What a command does.
 
 
-def _cancel(desk: Desk, number: int) -> None:
-    if is_open(desk, number):
-        _end(desk, desk.orders[number - 1], tables.CANCELLED, tables.BY_COMMAND)
+def _cancel(book: Book, number: int) -> None:
+    if is_open(book, number):
+        _end(book, book.orders[number - 1], tables.CANCELLED, tables.BY_COMMAND)
 
 
-def _replace(desk: Desk, order: OrderRow, number: int, index: int, count: int) -> None:
-    """Let a new order take the place of another one, its pair and its children."""
-    if not is_open(desk, number):
+def _replace(book: Book, order: OrderRow, number: int, index: int, count: int) -> bool:
+    """Let a new order take the place of another one, its pair and its children.
+
+    Return whether the price in force lets it act.
+    """
+    if not is_open(book, number):
         _refuse(order, tables.UNKNOWN_ORDER)
-        return
-    old = desk.orders[number - 1]
-    account = desk.account
+        return False
+    old = book.orders[number - 1]
+    account = book.account
     if order.ordered == _AS_LEFT:
         order.ordered = order.lots = old.lots
     order.parent = old.parent
     order.pair = old.pair
     for place_ in range(account.working_count):
-        child = desk.orders[desk.account.working[place_]]
+        child = book.orders[book.account.working[place_]]
         if child.parent == number:
             child.parent = order.number
-    _end(desk, old, tables.CANCELLED, tables.BY_COMMAND)
-    _come_in(desk, order, index, count, False)
+    _end(book, old, tables.CANCELLED, tables.BY_COMMAND)
+    acts = _come_in(book, order, index, count, tables.JOINED)
     if order.status > tables.FILLED:
         # Its children were the old order's: they end with it.
         place_ = 0
         while place_ < account.working_count:
-            child = desk.orders[desk.account.working[place_]]
+            child = book.orders[book.account.working[place_]]
             if child.parent == order.number:
-                _end(desk, child, tables.CANCELLED, tables.BY_PARENT)
+                _end(book, child, tables.CANCELLED, tables.BY_PARENT)
                 place_ = 0
             else:
                 place_ += 1
+    return acts
 
 
 def _come_in(
-    desk: Desk,
+    book: Book,
     order: OrderRow,
     index: int,
     count: int,
     joins: bool,
-) -> None:
-    """Let a new order in at the price in force, or refuse it; `index` is its command's."""
-    account = desk.account
+) -> bool:
+    """Let a new order in, or refuse it, and return whether the price in force lets it act.
+
+    `index` is that of its command.
+    """
+    account = book.account
     price = account.price
-    reason = refusals.refusal(desk, order)
+    reason = refusals.refusal(book, order)
     if not reason:
-        reason = _refusal_of_followers(desk, order.number, index, count)
-    is_woken = False
-    if not reason and order.parent:
-        parent = desk.orders[order.parent - 1]
-        is_woken = parent.status == tables.FILLED
-        if is_woken:
-            order.parent = 0
-        elif parent.status > tables.FILLED or order.parent >= order.number:
-            order.status, order.reason = tables.CANCELLED, tables.BY_PARENT
-            return
+        reason = _refusal_of_followers(book, order.number, index, count)
+    parent_status = _status_of_parent(book, order)
+    is_woken = parent_status == tables.FILLED
+    if is_woken:
+        order.parent = 0
+    if not reason and parent_status > tables.FILLED:
+        reason = tables.BY_PARENT
     if not reason and order.pair and joins:
-        reason = _join_pair(desk, order)
+        reason = _join_pair(book, order)
     if not reason and not order.parent:
-        reason = _refusal_now(desk, order, is_woken)
+        reason = _refusal_now(book, order, is_woken)
     if reason:
         _refuse(order, reason)
-        return
-    desk.account.working[account.working_count] = order.number - 1
+        return False
+    if _is_alone(book, order):
+        return True
+    book.account.working[account.working_count] = order.number - 1
     account.working_count += 1
     if order.parent:
         order.status = tables.SLEEPING
-        return
+        return False
     order.status = tables.OPEN
     order.best = price
     order.untested = price
-    if fills.at_price(order, price, desk.costs).doing or fills.cannot_rest(order):
-        bar = account.bar if desk.rules.fills_at_close else account.bar + 1
-        when = tables.AT_CLOSE if desk.rules.fills_at_close else tables.AT_OPEN
-        _play(desk, fills.Bar(price, price, price, price, 0), bar, when)
-    else:
-        order.untested = 0
+    if fills.at_price(order, price, book.costs).doing or fills.cannot_rest(order):
+        return True
+    order.untested = 0
+    return False
+
+
+def _status_of_parent(book: Book, order: OrderRow) -> int:
+    """Return what has become of an order's parent, or 0 when it has none."""
+    if order.parent == 0:
+        return 0
+    if order.parent >= order.number:
+        return tables.REFUSED
+    return book.orders[order.parent - 1].status
+
+
+def _is_alone(book: Book, order: OrderRow) -> bool:
+    """Return whether a market order can neither meet another order nor be cut short."""
+    return bool(
+        order.kind == fills.MARKET
+        and order.parent == 0
+        and book.account.working_count == 0
+        and book.account.budget_lots == fills.UNLIMITED
+        and not book.rules.is_margin
+    )
 
 
 def _refuse(order: OrderRow, reason: int) -> None:
-    order.status = tables.CANCELLED if reason == tables.BY_PAIR else tables.REFUSED
+    is_of_its_kin = reason == tables.BY_PAIR or reason == tables.BY_PARENT
+    order.status = tables.CANCELLED if is_of_its_kin else tables.REFUSED
     order.reason = reason
 
 
-def _join_pair(desk: Desk, order: OrderRow) -> int:
+def _join_pair(book: Book, order: OrderRow) -> int:
     """Make `order` and the one it names a pair, or return why they can't be."""
     if order.pair >= order.number:
         return tables.UNKNOWN_ORDER
-    mate = desk.orders[order.pair - 1]
+    mate = book.orders[order.pair - 1]
     has_begun = mate.filled > 0 or mate.kind != mate.placed_kind
-    if not is_open(desk, mate.number) or has_begun:
+    if not is_open(book, mate.number) or has_begun:
         return tables.BY_PAIR
     if not mate.pair:
         mate.pair = mate.number
@@ -638,50 +693,50 @@ def _join_pair(desk: Desk, order: OrderRow) -> int:
 # Whether an order may come in.
 
 
-def _refusal_of_followers(desk: Desk, number: int, index: int, count: int) -> int:
+def _refusal_of_followers(book: Book, number: int, index: int, count: int) -> int:
     """Return why an exit that came with this entry would be refused: then both are, or 0."""
     for later in range(index + 1, count):
-        command = desk.account.commands[later]
+        command = book.account.commands[later]
         if command[0] != tables.PLACE:
             return 0
-        order = desk.orders[command[1] - 1]
+        order = book.orders[command[1] - 1]
         if order.parent != number:
             return 0
-        reason = refusals.refusal(desk, order)
+        reason = refusals.refusal(book, order)
         if reason:
             return reason
     return 0
 
 
 def _refusal_now(
-    desk: Desk,
+    book: Book,
     order: OrderRow,
     is_woken: bool,
 ) -> int:
     """Return why an order that is to work from now on is refused, or 0, its money locked."""
-    price = desk.account.price
+    price = book.account.price
     if not is_woken:
         if fills.would_trigger(order, price) and not order.trailing_ppm:
             return tables.WOULD_TRIGGER
         if order.kind == fills.LIMIT_MAKER and fills.would_take(order, price):
             return tables.WOULD_TAKE
-        if order.is_reduce_only and order.is_buy and not desk.rules.is_margin:
+        if order.is_reduce_only and order.is_buy and not book.rules.is_margin:
             return tables.REDUCE_ONLY
     order.best = price
-    reason = _reduced(desk, order)
+    reason = _reduced(book, order)
     if reason:
         return tables.REDUCE_ONLY
-    return 0 if money.lock(desk, order, price) else _no_money(desk)
+    return 0 if money.lock(book, order, price) else _no_money(book)
 
 
 # Margin: what only reduces, and the end of a position that is not secured any more.
 
 
-def _reduced(desk: Desk, order: OrderRow) -> int:
+def _reduced(book: Book, order: OrderRow) -> int:
     """Cut a reduce-only order to what there is to reduce; return why none of it is left, or 0."""
-    if not desk.rules.is_margin or not order.is_reduce_only:
+    if not book.rules.is_margin or not order.is_reduce_only:
         return 0
-    held = desk.account.position_lots
+    held = book.account.position_lots
     most = max(-held, 0) if order.is_buy else max(held, 0)
     if most == 0:
         return tables.BY_POSITION
@@ -689,23 +744,23 @@ def _reduced(desk: Desk, order: OrderRow) -> int:
     return 0
 
 
-def _keep_reducing(desk: Desk) -> None:
+def _keep_reducing(book: Book) -> None:
     """Cut or end every reduce-only order that a fill has left more than the position."""
-    account = desk.account
+    account = book.account
     place_ = 0
     while place_ < account.working_count:
-        order = desk.orders[desk.account.working[place_]]
+        order = book.orders[book.account.working[place_]]
         is_left = order.lots > 0 and order.status == tables.OPEN
-        if is_left and _reduced(desk, order):
-            _end(desk, order, tables.EXPIRED, tables.BY_POSITION)
+        if is_left and _reduced(book, order):
+            _end(book, order, tables.EXPIRED, tables.BY_POSITION)
             place_ = 0
         else:
             place_ += 1
 
 
-def _is_liquidated(desk: Desk, stretch: fills.Bar, place_: int, outcome: fills.Outcome) -> bool:
+def _is_liquidated(book: Book, stretch: fills.Bar, place_: int, outcome: fills.Outcome) -> bool:
     """Return whether the position's liquidation comes before what the next order does (F27)."""
-    account = desk.account
+    account = book.account
     price = account.liquidation_price
     if account.position_lots > 0:
         is_reached, is_gap = stretch.low <= price, stretch.open <= price
@@ -713,17 +768,15 @@ def _is_liquidated(desk: Desk, stretch: fills.Bar, place_: int, outcome: fills.O
         is_reached, is_gap = stretch.high >= price, stretch.open >= price
     if not is_reached or place_ < 0 or is_gap:
         return is_reached
-    order = desk.orders[desk.account.working[place_]]
+    order = book.orders[book.account.working[place_]]
     is_stop = order.kind in (fills.STOP, fills.STOP_LIMIT)
     return not is_stop or abs(outcome.at - stretch.open) > abs(price - stretch.open)
 
 
-def _liquidate(desk: Desk, stretch: fills.Bar, bar: int, when: int) -> None:
-    account = desk.account
-    while account.working_count:
-        row = desk.account.working[0]
-        _end(desk, desk.orders[row], tables.CANCELLED, tables.BY_LIQUIDATION)
+def _liquidate(book: Book, stretch: fills.Bar, bar: int, when: int) -> None:
+    account = book.account
+    _cancel_all(book, tables.BY_LIQUIDATION)
     price = account.liquidation_price
     is_long = account.position_lots > 0
     price = min(price, stretch.open) if is_long else max(price, stretch.open)
-    money.liquidate(desk, price, bar, when)
+    money.liquidate(book, price, bar, when)

@@ -9,79 +9,79 @@ import math
 
 from bagbot.domain import fills
 from bagbot.trading import kernel_tables as tables
-from bagbot.trading.kernel_tables import Desk, OrderRow
+from bagbot.trading.kernel_tables import Book, Desk, OrderRow
 
 _UNITS = 100_000_000
 
 
-def position_lots(desk: Desk) -> int:
+def position_lots(book: Book | Desk) -> int:
     """Return the position in whole lots, negative when short; on spot dust does not count."""
-    account = desk.account
-    if desk.rules.is_margin:
+    account = book.account
+    if book.rules.is_margin:
         return account.position_lots
-    return (account.base_free + account.base_locked) // desk.scale.lot_units
+    return (account.base_free + account.base_locked) // book.scale.lot_units
 
 
-def need(desk: Desk, order: OrderRow, price: int) -> int:
+def need(book: Book, order: OrderRow, price: int) -> int:
     """Return what an awake order must lock while the market stands at `price` (F18)."""
     if order.kind == fills.MARKET:
-        at = fills.bought_at(price, desk.costs) if order.is_buy else price
+        at = fills.bought_at(price, book.costs) if order.is_buy else price
     elif order.limit:
         at = order.limit
     else:
         at = order.best if order.trailing_ppm else order.trigger
-    if desk.rules.is_margin:
-        return _margin_need(desk, order, at if order.is_buy else max(at, price))
+    if book.rules.is_margin:
+        return _margin_need(book, order, at if order.is_buy else max(at, price))
     if not order.is_buy:
-        return order.lots * desk.scale.lot_units
+        return order.lots * book.scale.lot_units
     if order.kind == fills.MARKET:
         # It fills now, at this very price, as far as the volume goes.
-        lots = fills.lots_now(order, desk.account.budget_lots)
-        cost = fills.value(at, lots, desk.scale)
+        lots = fills.lots_now(order, book.account.budget_lots)
+        cost = fills.value(at, lots, book.scale)
     else:
-        cost = fills.value_ceiling(at, order.lots, desk.scale)
-    return cost + fills.fee(cost, _worst_rate(desk)) if desk.rules.fee_in_quote else cost
+        cost = fills.value_ceiling(at, order.lots, book.scale)
+    return cost + fills.fee(cost, _worst_rate(book)) if book.rules.fee_in_quote else cost
 
 
-def lock(desk: Desk, order: OrderRow, price: int) -> bool:
+def lock(book: Book, order: OrderRow, price: int) -> bool:
     """Lock what the order needs, or return False when that is not free.
 
     Of a pair on one side the larger need is locked, once.
     """
-    account = desk.account
-    more = need(desk, order, price)
+    account = book.account
+    more = need(book, order, price)
     if order.pair:
         for place in range(account.working_count):
-            other = desk.orders[desk.account.working[place]]
+            other = book.orders[book.account.working[place]]
             is_mate = other.pair == order.pair and other.number != order.number
             if is_mate and other.is_buy == order.is_buy:
                 more -= other.locked
     more = max(more, 0)
-    if more > _free(desk, order):
+    if more > _free(book, order):
         return False
-    _move(desk, order, more)
+    _move(book, order, more)
     return True
 
 
-def unlock(desk: Desk, order: OrderRow) -> None:
+def unlock(book: Book, order: OrderRow) -> None:
     """Give back what an order has locked; of a pair, the other one takes over what it needs."""
-    account = desk.account
-    _move(desk, order, -order.locked)
+    account = book.account
+    _move(book, order, -order.locked)
     if not order.pair:
         return
     for place in range(account.working_count):
-        other = desk.orders[desk.account.working[place]]
+        other = book.orders[book.account.working[place]]
         if (
             other.pair == order.pair
             and other.number != order.number
             and other.status == tables.OPEN
         ):
-            missing = need(desk, other, account.price) - other.locked
-            _move(desk, other, max(min(missing, _free(desk, other)), 0))
+            missing = need(book, other, account.price) - other.locked
+            _move(book, other, max(min(missing, _free(book, other)), 0))
 
 
 def settle(
-    desk: Desk,
+    book: Book,
     order: OrderRow,
     price: int,
     lots: int,
@@ -93,33 +93,32 @@ def settle(
 
     The order's own `lots` are still what they were before.
     """
-    if desk.rules.is_margin:
-        return _settle_margin(desk, order, price, lots, bar, when, is_maker)
-    account = desk.account
-    rate = desk.costs.maker_fee_ppm if is_maker else desk.costs.taker_fee_ppm
-    is_fee_in_base = bool(order.is_buy) and not desk.rules.fee_in_quote
+    if book.rules.is_margin:
+        return _settle_margin(book, order, price, lots, bar, when, is_maker)
+    account = book.account
+    rate = book.costs.maker_fee_ppm if is_maker else book.costs.taker_fee_ppm
+    is_fee_in_base = bool(order.is_buy) and not book.rules.fee_in_quote
     if is_fee_in_base or not order.is_buy:
         moved = (
-            fills.settle_buy(price, lots, rate, desk.scale)
+            fills.settle_buy(price, lots, rate, book.scale)
             if order.is_buy
-            else fills.settle_sell(price, lots, rate, desk.scale)
+            else fills.settle_sell(price, lots, rate, book.scale)
         )
     else:
-        moved = fills.settle_buy_fee_in_quote(price, lots, rate, desk.scale)
+        moved = fills.settle_buy_fee_in_quote(price, lots, rate, book.scale)
     if order.is_buy and -moved.quote_units > account.quote_free + order.locked:
         return False
-    value_until(desk, bar)
-    _move(desk, order, -order.locked)
-    before = position_lots(desk)
+    _move(book, order, -order.locked)
+    before = position_lots(book)
     account.quote_free += moved.quote_units
     account.base_free += moved.base_units
-    _average(desk, before, price, lots if order.is_buy else -lots)
+    _average(book, before, price, lots if order.is_buy else -lots)
     order.lots -= lots
     order.filled += lots
     if order.lots and order.kind in (fills.LIMIT, fills.LIMIT_MAKER):
-        _move(desk, order, min(need(desk, order, price), _free(desk, order)))
+        _move(book, order, min(need(book, order, price), _free(book, order)))
     _record(
-        desk,
+        book,
         order.number,
         bool(order.is_buy),
         price,
@@ -136,6 +135,7 @@ def settle(
 def pay_funding(desk: Desk, bar: int) -> None:
     """Pay the funding that is due at the open of `bar` out of the position's margin (F26)."""
     account = desk.account
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     while account.funding_row < len(desk.funding) and desk.funding[account.funding_row, 0] <= bar:
         payment = desk.funding[account.funding_row]
         account.funding_row += 1
@@ -156,26 +156,36 @@ def pay_funding(desk: Desk, bar: int) -> None:
         account.margin -= paid
     is_over = account.funding_row >= len(desk.funding)
     account.funding_bar = tables.NEVER if is_over else desk.funding[account.funding_row, 0]
-    _find_liquidation(desk)
+    _find_liquidation(book)
 
 
-def liquidate(desk: Desk, price: int, bar: int, when: int) -> None:
+def liquidate(book: Book, price: int, bar: int, when: int) -> None:
     """End the position at `price`: its whole margin is lost (F27)."""
-    account = desk.account
-    value_until(desk, bar)
+    account = book.account
     held = account.position_lots
     lots = abs(held)
-    profit = fills.value(price, lots, desk.scale) - account.entry_value
+    profit = fills.value(price, lots, book.scale) - account.entry_value
     left = account.margin + (profit if held > 0 else -profit)
     account.position_lots = account.entry_value = account.margin = 0
     account.liquidation_price = 0
     account.entry_price = math.nan
-    _record(desk, 0, held < 0, price, lots, max(left, 0), False, bar, when, False)
+    _record(
+        book,
+        tables.NONE,
+        held < 0,
+        price,
+        lots,
+        max(left, 0),
+        tables.IN_QUOTE,
+        bar,
+        when,
+        tables.TAKER,
+    )
 
 
-def equity_units(desk: Desk, price: int) -> int:
+def equity_units(book: Book | Desk, price: int) -> int:
     """Return what the account is worth at `price`, in 1e-8 of quote, rounded down (F22)."""
-    return _settled(desk) + _worth(desk, _held(desk), price)
+    return _settled(book) + _worth(book, _held(book), price)
 
 
 def value_until(desk: Desk, bar: int) -> None:
@@ -185,20 +195,22 @@ def value_until(desk: Desk, bar: int) -> None:
     if first >= bar:
         return
     account.valued_count = bar
-    settled, held = _settled(desk), _held(desk)
+    book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
+    settled, held = _settled(book), _held(book)
+    # Slices, whose index begins at 0: a compiler need not think of one below.
+    equity, close = desk.equity[first:bar], desk.close[first:bar]
     if held == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled
+        for index in range(len(equity)):
+            equity[index] = settled
         return
     numerator, denominator = desk.rules.held_numerator, desk.rules.held_denominator
     whole, rest = held // denominator * numerator, held % denominator * numerator
     if rest == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled + whole * desk.close[index]
+        for index in range(len(equity)):
+            equity[index] = settled + whole * close[index]
         return
     share = 1.0 / denominator
-    equity, close = desk.equity, desk.close
-    for index in range(first, bar):
+    for index in range(len(equity)):
         price = close[index]
         part = rest * price
         # A whole-number division costs as much as all else; a float one is off by one at most.
@@ -211,40 +223,40 @@ def value_until(desk: Desk, bar: int) -> None:
         equity[index] = settled + whole * price + units
 
 
-def _settled(desk: Desk) -> int:
-    account = desk.account
+def _settled(book: Book | Desk) -> int:
+    account = book.account
     money = account.quote_free + account.quote_locked + account.margin
     return money + account.entry_value if account.position_lots < 0 else money - account.entry_value
 
 
-def _held(desk: Desk) -> int:
-    account = desk.account
-    if desk.rules.is_margin:
+def _held(book: Book | Desk) -> int:
+    account = book.account
+    if book.rules.is_margin:
         return account.position_lots
     return account.base_free + account.base_locked
 
 
-def _worth(desk: Desk, held: int, price: int) -> int:
+def _worth(book: Book | Desk, held: int, price: int) -> int:
     # Split, so that the product of an amount and a price never leaves int64.
-    numerator, denominator = desk.rules.held_numerator, desk.rules.held_denominator
+    numerator, denominator = book.rules.held_numerator, book.rules.held_denominator
     whole, rest = held // denominator, held % denominator
     return whole * numerator * price + rest * numerator * price // denominator
 
 
-def _worst_rate(desk: Desk) -> int:
-    return max(desk.costs.maker_fee_ppm, desk.costs.taker_fee_ppm)
+def _worst_rate(book: Book) -> int:
+    return max(book.costs.maker_fee_ppm, book.costs.taker_fee_ppm)
 
 
-def _free(desk: Desk, order: OrderRow) -> int:
-    account = desk.account
-    return account.quote_free if order.is_buy or desk.rules.is_margin else account.base_free
+def _free(book: Book, order: OrderRow) -> int:
+    account = book.account
+    return account.quote_free if order.is_buy or book.rules.is_margin else account.base_free
 
 
-def _move(desk: Desk, order: OrderRow, amount: int) -> None:
+def _move(book: Book, order: OrderRow, amount: int) -> None:
     """Lock so much more for the order, or less."""
-    account = desk.account
+    account = book.account
     order.locked += amount
-    if order.is_buy or desk.rules.is_margin:
+    if order.is_buy or book.rules.is_margin:
         account.quote_free -= amount
         account.quote_locked += amount
     else:
@@ -252,10 +264,10 @@ def _move(desk: Desk, order: OrderRow, amount: int) -> None:
         account.base_locked += amount
 
 
-def _average(desk: Desk, before: int, price: int, change: int) -> None:
+def _average(book: Book, before: int, price: int, change: int) -> None:
     """Keep the average price of entry: a statistic, and therefore a float."""
-    account = desk.account
-    after = position_lots(desk)
+    account = book.account
+    after = position_lots(book)
     if after == 0:
         account.entry_price = math.nan
     elif before == 0 or (before > 0) != (after > 0):
@@ -267,7 +279,7 @@ def _average(desk: Desk, before: int, price: int, change: int) -> None:
 
 
 def _record(
-    desk: Desk,
+    book: Book,
     number: int,
     is_buy: bool,
     price: int,
@@ -278,8 +290,8 @@ def _record(
     when: int,
     is_maker: bool,
 ) -> None:
-    account = desk.account
-    row = desk.fills[account.fill_count]
+    account = book.account
+    row = book.fills[account.fill_count]
     account.fill_count += 1
     row.bar = bar
     row.when = when
@@ -290,39 +302,40 @@ def _record(
     row.fee_units = fee_units
     row.fee_in_base = is_fee_in_base
     row.is_maker = is_maker
-    row.held_after = _held(desk)
+    account.position = float(position_lots(book) * book.scale.lot_units) / _UNITS
+    row.held_after = _held(book)
     row.cash_units_after = account.quote_free + account.quote_locked + account.margin
 
 
 # Margin: USD-M futures, one way, isolated.
 
 
-def _margin_need(desk: Desk, order: OrderRow, price: int) -> int:
+def _margin_need(book: Book, order: OrderRow, price: int) -> int:
     """Return the margin and the fee of what the order would open at `price` (F25)."""
     if order.is_reduce_only:
         return 0
-    account = desk.account
+    account = book.account
     held = account.position_lots
     # What the position lets it close, as far as older orders of its side leave that.
     closing = max(-held, 0) if order.is_buy else max(held, 0)
     for place in range(account.working_count):
-        other = desk.orders[desk.account.working[place]]
+        other = book.orders[book.account.working[place]]
         is_older = other.number < order.number and other.status == tables.OPEN
         if is_older and other.is_buy == order.is_buy:
             closing -= other.lots
     opening = order.lots - min(max(closing, 0), order.lots)
     if opening == 0:
         return 0
-    worth = fills.value_ceiling(price, opening, desk.scale)
-    return _margin_of(desk, worth) + fills.fee(worth, _worst_rate(desk))
+    worth = fills.value_ceiling(price, opening, book.scale)
+    return _margin_of(book, worth) + fills.fee(worth, _worst_rate(book))
 
 
-def _margin_of(desk: Desk, worth: int) -> int:
-    return -(-worth // desk.rules.leverage)
+def _margin_of(book: Book, worth: int) -> int:
+    return -(-worth // book.rules.leverage)
 
 
 def _settle_margin(
-    desk: Desk,
+    book: Book,
     order: OrderRow,
     price: int,
     lots: int,
@@ -330,40 +343,39 @@ def _settle_margin(
     when: int,
     is_maker: bool,
 ) -> bool:
-    account = desk.account
+    account = book.account
     held = account.position_lots
     closing = min(lots, max(-held, 0) if order.is_buy else max(held, 0))
-    cost = fills.value(price, lots, desk.scale)
-    charged = fills.fee(cost, desk.costs.maker_fee_ppm if is_maker else desk.costs.taker_fee_ppm)
-    closed = fills.value(price, closing, desk.scale)
+    cost = fills.value(price, lots, book.scale)
+    charged = fills.fee(cost, book.costs.maker_fee_ppm if is_maker else book.costs.taker_fee_ppm)
+    closed = fills.value(price, closing, book.scale)
     freed = _part(account.margin, closing, abs(held))
     entered = _part(account.entry_value, closing, abs(held))
     profit = closed - entered if held > 0 else entered - closed
-    secured = _margin_of(desk, cost - closed)
+    secured = _margin_of(book, cost - closed)
     change = freed + profit - secured - charged
     # Closing is never refused.
     if closing < lots and account.quote_free + order.locked + change < 0:
         return False
-    value_until(desk, bar)
-    _move(desk, order, -order.locked)
+    _move(book, order, -order.locked)
     account.quote_free += change
     account.margin += secured - freed
     account.entry_value += cost - closed - entered
     account.position_lots += lots if order.is_buy else -lots
-    _average(desk, held, price, lots if order.is_buy else -lots)
+    _average(book, held, price, lots if order.is_buy else -lots)
     order.lots -= lots
     order.filled += lots
     if order.lots and order.kind in (fills.LIMIT, fills.LIMIT_MAKER):
-        _move(desk, order, max(min(need(desk, order, price), account.quote_free), 0))
-    _find_liquidation(desk)
+        _move(book, order, max(min(need(book, order, price), account.quote_free), 0))
+    _find_liquidation(book)
     _record(
-        desk,
+        book,
         order.number,
         bool(order.is_buy),
         price,
         lots,
         charged,
-        False,
+        tables.IN_QUOTE,
         bar,
         when,
         is_maker,
@@ -390,18 +402,18 @@ def _part(amount: int, lots: int, whole: int) -> int:
     return result + quotient
 
 
-def _find_liquidation(desk: Desk) -> None:
+def _find_liquidation(book: Book) -> None:
     """Find the mark price nearest to the market at which the margin no longer suffices (F27)."""
-    account = desk.account
+    account = book.account
     account.liquidation_price = 0
-    if account.position_lots == 0 or desk.rules.maintenance_ppm == 0:
+    if account.position_lots == 0 or book.rules.maintenance_ppm == 0:
         return
     # What suffices at one price suffices at all better ones: search between two bounds.
-    low, high = 0, desk.rules.price_top + 1
+    low, high = 0, book.rules.price_top + 1
     if account.position_lots > 0:
         while high - low > 1:
             middle = (low + high) // 2
-            if _is_secured(desk, middle):
+            if _is_secured(book, middle):
                 high = middle
             else:
                 low = middle
@@ -409,16 +421,16 @@ def _find_liquidation(desk: Desk) -> None:
     else:
         while high - low > 1:
             middle = (low + high) // 2
-            if _is_secured(desk, middle):
+            if _is_secured(book, middle):
                 low = middle
             else:
                 high = middle
         account.liquidation_price = high
 
 
-def _is_secured(desk: Desk, price: int) -> bool:
-    account = desk.account
+def _is_secured(book: Book, price: int) -> bool:
+    account = book.account
     held = account.position_lots
-    worth = fills.value(price, abs(held), desk.scale)
+    worth = fills.value(price, abs(held), book.scale)
     profit = worth - account.entry_value if held > 0 else account.entry_value - worth
-    return account.margin + profit > fills.fee(worth, desk.rules.maintenance_ppm)
+    return account.margin + profit > fills.fee(worth, book.rules.maintenance_ppm)

@@ -95,6 +95,10 @@ class Honesty:
             first = f"LOOK-AHEAD: the result uses what could not be known ({looked})"
         return (first, *map(str, self.look_ahead), *map(str, self.unsettled))
 
+    def cautions(self) -> tuple[str, ...]:
+        """Return what was found, and nothing when there is nothing."""
+        return self.lines()[1:] if self.is_honest else self.lines()
+
 
 def examine(
     strategy: Strategy, bars: Bars, play: Play | None = None, *, cuts: int = 5, replays: int = 1

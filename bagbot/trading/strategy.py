@@ -12,8 +12,9 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol, cast, get_origin
+from typing import ClassVar, Final, Generic, Protocol, TypeVar, cast, get_origin
 
 import numpy
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ Array = NDArray[numpy.float64] | NDArray[numpy.int64] | NDArray[numpy.bool_]
 TIMES_IN_FORCE: Final[Mapping[str, int]] = MappingProxyType(
     {"GTC": GOOD_TILL_CANCELLED, "IOC": IMMEDIATE_OR_CANCEL, "FOK": FILL_OR_KILL}
 )
+_Figure = TypeVar("_Figure", int, float)
+
 BAR_SERIES: Final = ("open", "high", "low", "close", "volume", "time")
 _NOT_GIVEN: Final = math.nan
 _BUY: Final = True
@@ -141,6 +144,17 @@ class Parameter:
         )
 
 
+class _Told(Generic[_Figure]):
+    """A figure that the desk tells; a desk may write it on the strategy itself when it changes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, strategy: "Strategy", owner: type) -> _Figure:
+        figure: _Figure = getattr(strategy._desk, self._name)
+        return figure
+
+
 class Strategy:
     """The base of every strategy: annotated class attributes are its parameters.
 
@@ -236,30 +250,22 @@ class Strategy:
 
     # What is known in `on_bar`.
 
-    @property
-    def position(self) -> float:
-        """How much of the base asset is held; negative when short."""
-        return self._desk.position
+    position = _Told[float]("position")
+    """How much of the base asset is held, in whole lots; negative when short."""
 
-    @property
-    def cash(self) -> float:
-        """How much of the quote asset is free."""
-        return self._desk.cash
+    cash = _Told[float]("cash")
+    """How much of the quote asset is free."""
+
+    entry_price = _Told[float]("entry_price")
+    """The average price at which the position was entered; NaN when flat."""
+
+    open_orders = _Told[int]("open_orders")
+    """How many orders are open, sleeping ones included."""
 
     @property
     def equity(self) -> float:
         """What everything is worth in the quote asset, at the last close."""
         return self._desk.equity
-
-    @property
-    def entry_price(self) -> float:
-        """The average price at which the position was entered; NaN when flat."""
-        return self._desk.entry_price
-
-    @property
-    def open_orders(self) -> int:
-        """How many orders are open, sleeping ones included."""
-        return self._desk.open_orders
 
     def is_open(self, number: int) -> bool:
         """Return whether the order rests, or sleeps until its parent has filled."""
@@ -389,14 +395,16 @@ class Strategy:
 class History:
     """What a strategy has seen of its series: lists that grow by one value per bar.
 
-    Only what `on_bar` asks for is kept as a list, from when it first asks.
+    Only what `on_bar` asks for is kept as a list, from when it first asks. `growing` has, for each
+    of them, how a value is appended and where the next one comes from: a loop over all bars may
+    do `append(following())` itself and set the strategy's `index`, instead of `advance_to`.
     """
 
     def __init__(self, strategy: Strategy, series: Mapping[str, Array]) -> None:
         """Hide the whole arrays behind what has been seen of them: nothing yet."""
         self.series = series
+        self.growing: list[tuple[Callable[[Value], None], Callable[[], Value]]] = []
         self._strategy = strategy
-        self._growing: list[tuple[Callable[[Value], None], Array]] = []
         for name in series:
             strategy.__dict__.pop(name, None)
         strategy.index = -1
@@ -404,21 +412,18 @@ class History:
 
     def advance_to(self, index: int) -> None:
         """Show the bars up to `index`, which must not be earlier than what was shown."""
-        shown = self._strategy.index + 1
-        if index == shown:
-            for append, values in self._growing:
-                append(values.item(index))
-        else:
-            for append, values in self._growing:
-                for value in values[shown : index + 1].tolist():
-                    append(value)
+        bars = range(self._strategy.index, index)
+        for append, following in self.growing:
+            for _ in bars:
+                append(following())
         self._strategy.index = index
 
     def seen(self, name: str) -> list[Value]:
         """Return the list of one series, which grows from now on."""
-        values = self.series[name]
-        shown: list[Value] = values[: self._strategy.index + 1].tolist()
-        self._growing.append((shown.append, values))
+        values = self.series[name].tolist()
+        count = self._strategy.index + 1
+        shown: list[Value] = values[:count]
+        self.growing.append((shown.append, islice(values, count, None).__next__))
         self._strategy.__dict__[name] = shown
         return shown
 

@@ -225,6 +225,7 @@ class Sweep:
             rows.close()
             raise SweepInterruptedError(result(run_s=time.monotonic() - since_s)) from error
         finally:
+            runs.close()
             rows.close()
         return result(run_s=time.monotonic() - since_s)
 

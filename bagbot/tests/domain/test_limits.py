@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bagbot.domain import fills, limits
@@ -42,18 +42,20 @@ def verdict(risk, is_buy, amount, limit, reference, **snapshot):
     return found.rule if isinstance(found, Refused) else None
 
 
+@settings(deadline=None)
 @given(
     is_buy=st.booleans(), amount=lots, limit=st.integers(0, 10_000), reference=ticks, most=maximums
 )
 def test_an_order_is_worth_too_much_for_both_or_for_neither(is_buy, amount, limit, reference, most):
     risk = RiskLimits(order_value_max=Decimal(most) / 10**8)
-    price = limits.worst_price(is_buy, limit, reference)
+    price = limits.worst_price(is_buy, limit, 0, 0, reference)
     is_allowed = limits.is_order_value_allowed(price, amount, most, SCALE)
     assert verdict(risk, is_buy, amount, limit, reference) == (
         None if is_allowed else "max_order_value"
     )
 
 
+@settings(deadline=None)
 @given(
     is_buy=st.booleans(),
     amount=lots,
@@ -67,7 +69,7 @@ def test_a_position_grows_too_large_for_both_or_for_neither(
     is_buy, amount, limit, reference, most, held, pending
 ):
     risk = RiskLimits(position_value_max=Decimal(most) / 10**8)
-    price = limits.worst_price(is_buy, limit, reference)
+    price = limits.worst_price(is_buy, limit, 0, 0, reference)
     change = pending + amount if is_buy else -pending - amount
     is_allowed = limits.is_position_value_allowed(
         price, held, change, most, SCALE
@@ -86,6 +88,7 @@ def test_a_position_grows_too_large_for_both_or_for_neither(
     assert found == (None if is_allowed else "max_position_value")
 
 
+@settings(deadline=None)
 @given(is_buy=st.booleans(), limit=ticks, reference=ticks, collar_ppm=st.integers(0, 2_000_000))
 def test_a_limit_is_too_far_from_the_market_for_both_or_for_neither(
     is_buy, limit, reference, collar_ppm

@@ -244,11 +244,11 @@ def test_no_fill_is_outside_its_bar_and_none_comes_before_its_order(seed):
         order = desk.orders[row.order - 1]
         bar, price = int(row.bar), int(row.price)
         assert bar >= order.bar + (row.when != tables.AT_CLOSE)
-        if row.when == tables.AT_CLOSE:
-            assert price == desk.close[bar]
-        elif row.is_maker and row.when == tables.AT_OPEN:
+        if row.is_maker and row.when != tables.IN_RANGE:
             # Gapped through, it keeps its own limit (F5).
             assert price == order.limit
+        elif row.when == tables.AT_CLOSE:
+            assert price == desk.close[bar]
         elif row.when == tables.AT_OPEN:
             assert price == desk.open[bar]
         else:
@@ -329,15 +329,152 @@ def turned(wish, turn):
     return wish
 
 
+# Pairs and exits.
+
+CALM = [(10_000, 10_010, 9_990, 10_000, 0)] * 4
+NOT_GIVEN = float("nan")
+
+
+def spot_engine(rows=CALM, cash=1_000, base=0):
+    engine = Kernel(BacktestSettings(cash=cash).new_desk(bars_of(rows)))
+    engine.desk.account.base_free = base
+    engine.close_bar(0)
+    return engine
+
+
+def sell(engine, amount, *, limit=NOT_GIVEN, stop=NOT_GIVEN, pair=0, parent=0):
+    kind = fills.LIMIT if stop != stop else fills.STOP
+    return engine.place(False, amount, kind, limit, stop, 0, 1, False, pair, parent)
+
+
+def locked(engine):
+    return [int(row.locked) for row in engine.desk.orders[: engine.desk.account.order_count]]
+
+
+def statuses(engine):
+    rows = engine.desk.orders[: engine.desk.account.order_count]
+    return [(tables.STATUSES[int(row.status)], int(row.reason)) for row in rows]
+
+
+def test_a_pair_locks_the_larger_need_once_and_each_its_own_when_alone():
+    engine = spot_engine(base=3 * 10**8)
+    stop = sell(engine, 2.0, stop=95.0)
+    sell(engine, 3.0, limit=105.0, pair=stop)
+    engine.act()
+    assert locked(engine) == [2 * 10**8, 10**8]
+    assert engine.desk.account.base_free == 0
+    engine.cancel(stop)
+    engine.act()
+    # What is left takes over what it needs.
+    assert locked(engine) == [0, 3 * 10**8]
+    engine.cancel(2)
+    engine.act()
+    assert engine.desk.account.base_free == 3 * 10**8
+
+
+def test_who_joins_a_pair_that_has_begun_comes_too_late():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, 1.0, limit=105.0, pair=entry)
+    engine.act()
+    assert statuses(engine) == [("filled", 0), ("cancelled", tables.BY_PAIR)]
+
+
+def test_exits_that_can_not_be_locked_when_they_wake_end_together():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.LIMIT, 99.95, NOT_GIVEN, 0, 1, False, 0, 0)
+    # The fee is taken from what is bought: 1.0 is more than there will be.
+    stop = sell(engine, 1.0, stop=95.0, parent=entry)
+    sell(engine, 1.0, limit=105.0, pair=stop, parent=entry)
+    engine.act()
+    assert locked(engine)[1:] == [0, 0]
+    engine.close_bar(1)
+    assert statuses(engine)[0] == ("filled", 0)
+    assert sorted(statuses(engine)[1:]) == [
+        ("cancelled", tables.BY_PAIR),
+        ("expired", tables.INSUFFICIENT_BALANCE),
+    ]
+    assert engine.desk.account.base_locked == 0
+
+
+def test_an_entry_whose_exit_is_refused_is_refused_with_it():
+    engine = spot_engine(cash=10_000)
+    engine.desk.rules.price_max = 20_000
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, NOT_GIVEN, stop=95.0, parent=entry)
+    sell(engine, NOT_GIVEN, limit=300.0, parent=entry)
+    engine.act()
+    assert engine.desk.account.fill_count == 0
+    assert statuses(engine)[0] == ("refused", tables.PRICE_FILTER)
+    assert all(status != "open" for status, _ in statuses(engine))
+
+
+def test_an_exit_that_is_satisfied_when_its_entry_fills_acts_at_once():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    # The market stands at 100: a stop of its own would be refused.
+    sell(engine, NOT_GIVEN, stop=105.0, parent=entry)
+    sell(engine, 0.5, stop=105.0)
+    engine.act()
+    assert statuses(engine) == [("filled", 0), ("filled", 0), ("refused", tables.WOULD_TRIGGER)]
+    assert fills_of(engine.desk) == [(1, 10_000, 1_000, False), (2, 10_000, 999, False)]
+
+
+def test_a_stop_that_gaps_beyond_the_money_expires_and_gives_back_what_it_locked():
+    rows = [*CALM[:2], (20_000, 20_000, 20_000, 20_000, 0)]
+    engine = spot_engine(rows, cash=1_000)
+    engine.place(True, 9.9, fills.STOP, NOT_GIVEN, 101.0, 0, 1, False, 0, 0)
+    engine.act()
+    assert locked(engine) == [99_990_000_000]
+    engine.close_bar(1)
+    assert statuses(engine) == [("expired", tables.INSUFFICIENT_BALANCE)]
+    assert engine.desk.account.quote_free == 100_000_000_000
+    assert engine.desk.account.fill_count == 0
+
+
+def test_margin_is_rounded_up():
+    bars_ = bars_of(CALM)
+    engine = Kernel(BacktestSettings(cash=1_000, market="usdm", leverage=3).new_desk(bars_))
+    engine.close_bar(0)
+    engine.place(True, 0.001, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    engine.act()
+    # A third of 0.1 in 1e-8.
+    assert engine.desk.account.margin == 3_333_334
+
+
+def test_amending_keeps_what_is_left_the_pair_and_the_children():
+    engine = spot_engine(cash=100_000)
+    entry = engine.place(True, 2.0, fills.LIMIT, 90.0, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, NOT_GIVEN, stop=80.0, parent=entry)
+    engine.act()
+    anew = engine.amend(entry, NOT_GIVEN, 91.0, NOT_GIVEN)
+    engine.act()
+    rows = engine.desk.orders
+    assert statuses(engine) == [("cancelled", tables.BY_COMMAND), ("sleeping", 0), ("open", 0)]
+    assert (rows[anew - 1].lots, rows[anew - 1].limit, rows[1].parent) == (2_000, 9_100, anew)
+    # The old one is gone: there is nothing to amend any more.
+    engine.amend(entry, 1.0, NOT_GIVEN, NOT_GIVEN)
+    engine.act()
+    assert statuses(engine)[-1] == ("refused", tables.UNKNOWN_ORDER)
+    # Refused, the new one takes the children with it.
+    engine.amend(anew, 10_000.0, NOT_GIVEN, NOT_GIVEN)
+    engine.act()
+    assert statuses(engine)[-1] == ("refused", tables.INSUFFICIENT_BALANCE)
+    assert statuses(engine)[1] == ("cancelled", tables.BY_PARENT)
+    assert engine.desk.account.working_count == 0
+
+
 # Floats become whole numbers.
 
 
+@settings(deadline=None)
 @given(lots=st.integers(0, 10**9), step=st.sampled_from([1e-8, 1e-5, 0.001, 0.1, 1.0]))
 def test_a_whole_number_of_lots_written_as_a_float_is_that_number(lots, step):
     assert kernel.lots_of(lots * step, step) == lots
     assert [kernel.ticks_of(lots * step, step, way) for way in (-1, 0, 1)] == [lots] * 3
 
 
+@settings(deadline=None)
 @given(steps=st.floats(0.001, 1e9), way=st.sampled_from([-1, 1]))
 def test_a_float_between_two_steps_goes_the_way_it_must(steps, way):
     found = kernel.ticks_of(steps, 1.0, way)
@@ -369,3 +506,20 @@ def test_a_desk_takes_no_more_commands_than_it_holds():
     assert kernel.cancel(desk, 1) == tables.TOO_MANY_COMMANDS
     assert kernel.cancel_all(desk) == tables.TOO_MANY_COMMANDS
     assert tables.TOO_MANY_COMMANDS in tables.PROBLEMS
+
+
+@pytest.mark.parametrize("engine_class", [Kernel, CompiledKernel])
+@pytest.mark.parametrize("number", [-1, 2, 10**6, 2**40])
+def test_an_order_that_names_none_before_it_is_refused(engine_class, number):
+    rows = random_rows(random.Random(1), 3)
+    engine = engine_class(BacktestSettings(cash=10**6).new_desk(bars_of(rows)))
+    nan = float("nan")
+    engine.close_bar(0)
+    for pair, parent in ((number, 0), (0, number)):
+        engine.place(True, 1.0, fills.MARKET, nan, nan, 0, 1, False, pair, parent)
+    engine.amend(number, nan, nan, nan)
+    engine.cancel(number)
+    engine.act()
+    orders = engine.desk.orders[: engine.desk.account.order_count]
+    assert engine.desk.account.fill_count == 0
+    assert {int(row.status) for row in orders} <= {tables.REFUSED, tables.CANCELLED}
