@@ -265,8 +265,11 @@ async def _start_exchange(
     try:
         async with asyncio.timeout(EXCHANGE_START_TIMEOUT_S):
             url = await _ready_url(process)
-    except TimeoutError as error:
+    except BaseException as error:
+        # Also when we are stopped meanwhile: nothing of it may be left behind.
         await _stop_exchange(process)
+        if not isinstance(error, TimeoutError):
+            raise
         raise ConfigError(
             f"the embedded exchange was not ready within {EXCHANGE_START_TIMEOUT_S:.0f} s"
         ) from error
@@ -391,9 +394,9 @@ async def _serve(
     beside: Sequence[Coroutine[None, None, None]],
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve until told to stop, with what is `beside` running for as long.
+    """Serve until told to stop, or until something of what runs `beside` ends.
 
-    Raises what one of those fails with.
+    Raises what that fails with.
     """
     config = uvicorn.Config(
         api,
@@ -412,20 +415,20 @@ async def _serve(
     def stop() -> None:
         server.should_exit = True
 
-    async def until_it_fails(work: Coroutine[None, None, None]) -> None:
+    async def until_it_ends(work: Coroutine[None, None, None]) -> None:
         try:
             await work
         except Exception as error:
             logger.exception("bagbot stops, because this has failed")
             failures.append(error)
-            stop()
+        stop()
 
     for number in stops:
         loop.add_signal_handler(number, stop)
     try:
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_watch(exchange, server))
-            running = [tasks.create_task(until_it_fails(work)) for work in beside]
+            running = [tasks.create_task(until_it_ends(work)) for work in beside]
             await server.serve(sockets=[listener])
             for task in (watch, *running):
                 task.cancel()

@@ -39,6 +39,8 @@ Timeframe = Annotated[
 Cash = Annotated[str, typer.Option(help="How much of the quote asset is the strategy's own.")]
 History = Annotated[int, typer.Option(min=0, max=999, help="How many bars from before it it sees.")]
 
+Bars = Annotated[int | None, typer.Option(min=1, help="Stop by itself after so many bars.")]
+
 
 @trade_app.command()
 def trade(
@@ -50,6 +52,7 @@ def trade(
     cash: Cash = "10000",
     strategy_id: StrategyId = None,
     history: History = 500,
+    bars: Bars = None,
 ) -> None:
     """Trade a strategy on closed bars, with the engine and its API, until stopped.
 
@@ -68,6 +71,7 @@ def trade(
         timeframe=timeframe,
         cash=_amount(cash),
         history_bars=history,
+        bars_max=bars,
     )
     with LiveView() as view:
         composition.run_loop(

@@ -75,7 +75,7 @@ class Stepped:
         """Return the next bar after which everything is decided and carried out."""
         told = asyncio.ensure_future(self.done.get())
         await asyncio.wait({told, self.running}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        if self.running.done():
+        if not told.done() and self.running.done():
             self.running.result()
         assert told.done(), "the strategy has not decided"
         return told.result()

@@ -226,3 +226,32 @@ async def test_a_stop_that_has_triggered_is_amended_as_what_it_has_become(tmp_pa
     assert (amended.intent.request.type, amended.status) == (OrderType.LIMIT, OrderStatus.FILLED)
     assert fills_live(found) == fills_backtested(result, 6)
     assert [row[:4] for row in fills_live(found)][-1] == (3, False, 9930, 10_000)
+
+
+class FollowingTheMarket(Strategy):
+    """Amends an order that has filled in part: what is left of it goes on."""
+
+    def prepare(self) -> None:
+        self.number = 0
+
+    def on_bar(self) -> None:
+        if self.index == 1:
+            self.number = self.buy(0.8, limit=100.5)
+        elif self.index == 2:
+            self.number = self.amend(self.number, limit=101.5)
+
+
+async def test_an_amended_order_goes_on_with_what_was_left_of_it(tmp_path: Path) -> None:
+    rows = [
+        (100.0, 100.2, 99.9, 100.0, 5.0),
+        (100.0, 100.2, 99.9, 100.0, 5.0),
+        (100.0, 100.2, 99.9, 100.0, 5.0),
+        (101.0, 101.2, 100.9, 101.0, 5.0),
+        (101.0, 101.2, 100.9, 101.0, 5.0),
+    ]
+    path = write_bars(tmp_path / "bars.parquet", rows)
+    found = await lived(path, tmp_path, DEAR.ppm(), FollowingTheMarket(), 4)
+    bars = read_bars(path, instrument=found.instrument)
+    result = Backtester(FollowingTheMarket, bars, cash=CASH, costs=DEAR, mode="interpreted").run()
+    assert fills_live(found) == fills_backtested(result, 4)
+    assert [(row[0], row[3]) for row in fills_live(found)] == [(1, 50_000), (2, 30_000)]

@@ -335,6 +335,17 @@ async def test_another_strategy_under_the_same_id_is_refused(bars: Path, tmp_pat
                     await live.decided()
 
 
+async def test_it_ends_by_itself_after_so_many_bars(bars: Path, tmp_path: Path) -> None:
+    async with bar_venue(bars, fills.Costs()) as server:
+        for _ in range(2):
+            async with trading_live(server, tmp_path, Counting(), bars_max=2) as live:
+                await steps(live, 2)
+                await asyncio.wait_for(live.running, 5)
+        state = live.executor.state.strategies[STRATEGY_ID]
+        assert state.decided is not None
+        assert json.loads(state.decided.state) == {"seen": 2}
+
+
 @pytest.mark.parametrize("text", ["", "a:b", "a b", "x" * 101])
 def test_an_id_that_could_be_taken_for_another_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="a strategy's id"):

@@ -66,6 +66,7 @@ class LiveSettings:
     Under its `strategy_id` it is found again after a restart. It sees `history_bars` bars from
     before its beginning (at most 1000). Each order waits `answer_timeout_s` for the exchange's
     answer to the one before; an outcome that stays unknown for longer is followed all the same.
+    With `bars_max` it stops once it has looked at so many bars.
     """
 
     strategy_id: str
@@ -74,6 +75,7 @@ class LiveSettings:
     cash: Decimal = Decimal(10_000)
     history_bars: int = 500
     answer_timeout_s: float = 30.0
+    bars_max: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for an id that could be taken for another one's."""
@@ -122,7 +124,7 @@ class LiveTrader:
         self._counted: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Trade until cancelled, or until the connector is closed.
+        """Trade until cancelled, until the connector is closed, or for `bars_max` bars.
 
         Raises StrategyError, or what the strategy itself raised, when it fails: then nothing of
         that bar was sent. ConfigError when something else has begun under its id.
@@ -137,9 +139,13 @@ class LiveTrader:
             begun.symbol, begun.timeframe, since_ms=begun.anchor_ms
         )
         try:
+            left = self._settings.bars_max
             async for bar in bars:
                 self._bars.add(bar)
-                await self._after(begun, bar.open_time_ms)
+                if await self._after(begun, bar.open_time_ms) and left is not None:
+                    left -= 1
+                    if left == 0:
+                        break
         finally:
             close = getattr(bars, "aclose", None)
             if close is not None:
@@ -224,18 +230,18 @@ class LiveTrader:
 
     # ------------------------------------------------------------ every bar
 
-    async def _after(self, begun: StrategyBegun, bar_ms: int) -> None:
-        """Decide after a bar that has closed, unless that was done."""
+    async def _after(self, begun: StrategyBegun, bar_ms: int) -> bool:
+        """Decide after a bar that has closed; return False when that was done long ago."""
         last = self._last_decision
         if bar_ms < begun.first_ms or (last is not None and bar_ms < last.bar_ms):
-            return
+            return False
         is_newest = await self._looked(bar_ms)
         self._catch_up()
         if last is not None and bar_ms == last.bar_ms:
             # Of a decision that was made before we were interrupted a part may be missing.
             await self._carry_out(last, is_newest=is_newest)
             self._on_bar_done(bar_ms)
-            return
+            return True
         # The strategy is the user's code, and takes as long as it takes.
         if await asyncio.to_thread(self._decide, is_first=last is None):
             decided = BarDecided(
@@ -249,6 +255,7 @@ class LiveTrader:
             await self._executor.note_strategy(decided)
             await self._carry_out(decided, is_newest=is_newest)
         self._on_bar_done(bar_ms)
+        return True
 
     async def _looked(self, bar_ms: int) -> bool:
         """Learn what the open orders have done; return whether no later bar has closed yet."""

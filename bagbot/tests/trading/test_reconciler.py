@@ -53,6 +53,8 @@ def test_each_word_of_the_exchange_becomes_its_facts(
         ({"side": Side.SELL}, "side: sent buy, told sell"),
         ({"amount": Decimal(4)}, "amount: sent 3, told 4"),
         ({"client_order_id": "somebody else's"}, "client order id"),
+        ({"trigger_price": Decimal(90)}, "trigger price: sent None, told 90"),
+        ({"trailing_delta": 20}, "trailing delta: sent None, told 20"),
     ],
 )
 def test_an_order_that_is_not_the_one_we_sent_is_a_contradiction(
@@ -150,6 +152,8 @@ CANCELLED_BY_HAND = replace(
         ({"amount": Decimal(2)}, False),
         ({"price": Decimal(11)}, False),
         ({"type": "market"}, False),
+        ({"trigger_price": Decimal(9)}, False),
+        ({"trailing_delta": 20}, False),
         ({"exchange_time_ns": 999_999}, False),  # Before we sent anything.
     ],
 )
