@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,6 +104,9 @@ def data_import(
     exchange: Annotated[str, typer.Option(help="Under which name to keep them.")] = "imported",
     timeframe: AnyTimeframe = None,
     zone: Zone = None,
+    tick: Annotated[
+        str | None, typer.Option(help="Round prices to the nearest multiple of this.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let them replace bars known with other values.")
     ] = False,
@@ -111,7 +115,7 @@ def data_import(
     from bagbot.domain.ohlcv import timeframe_ms
     from bagbot.marketdata.bars_file import read_file
 
-    read = read_file(file, symbol=symbol, zone=zone)
+    read = read_file(file, symbol=symbol, zone=zone, tick=None if tick is None else _tick(tick))
     interval_ms = read.interval_ms() if timeframe is None else timeframe_ms(timeframe)
     read.require_bars(interval_ms)
     for line in read.examine(interval_ms).lines():
@@ -233,6 +237,16 @@ def _show(report: "QualityReport", *, as_json: bool) -> None:
         return
     for line in report.lines():
         print(line)
+
+
+def _tick(text: str) -> Decimal:
+    try:
+        tick = Decimal(text)
+    except InvalidOperation as error:
+        raise DataError(f"{text!r} is no tick, as 0.01 is") from error
+    if not tick.is_finite() or tick <= 0:
+        raise DataError(f"{text!r} is no tick, as 0.01 is")
+    return tick
 
 
 def _moment_ms(text: str) -> int:

@@ -37,7 +37,7 @@ from bagbot.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from bagbot.trading.strategy import Parameter, Strategy, Value
-    from bagbot.trading.sweep import SweepResult
+    from bagbot.trading.sweep import Sweep, SweepResult
     from bagbot.trading.sweep_grid import Where
 
 # What a condition over parameters is made of.
@@ -50,14 +50,29 @@ _SHOWN: Final = ("total_return", "sharpe", "drawdown_max", "trades", "win_rate",
 
 sweep_app = typer.Typer()
 
+GridParts = Annotated[
+    list[str],
+    typer.Option(
+        "--grid", help="fast=5:55, slow=60:260:2 or size=0.5,1,2; repeatable. TO is left out."
+    ),
+]
+Condition = Annotated[
+    str | None, typer.Option(help='Which combinations make sense: "fast < slow".')
+]
+Samples = Annotated[int | None, typer.Option(help="Run so many of them, drawn without repeats.")]
+Seed = Annotated[int, typer.Option(help="The seed of --random.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="How many cores work; all there are.")]
+Sort = Annotated[str, typer.Option(help="The figure that the best have.")]
+Top = Annotated[int, typer.Option(min=1, help="How many of the best to show.")]
+Output = Annotated[Path | None, typer.Option(help="Where the table goes: .parquet or .csv.")]
+Report = Annotated[Path | None, typer.Option(help="Write the heat maps, one HTML file, here.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the sweep of this --output.")]
+
 
 @sweep_app.command()
 def sweep(
     strategy: StrategyName,
-    grid: Annotated[
-        list[str],
-        typer.Option(help="fast=5:55, slow=60:260:2 or size=0.5,1,2; repeatable. TO is left out."),
-    ],
+    grid: GridParts,
     data: DataFile = None,
     symbol: Symbol = None,
     timeframe: Timeframe = None,
@@ -65,13 +80,9 @@ def sweep(
     since: Since = None,
     until: Until = None,
     zone: Zone = None,
-    where: Annotated[
-        str | None, typer.Option(help='Which combinations make sense: "fast < slow".')
-    ] = None,
-    random: Annotated[
-        int | None, typer.Option(help="Run so many of them, drawn without repeats.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of --random.")] = 0,
+    where: Condition = None,
+    random: Samples = None,
+    seed: Seed = 0,
     param: Parameters = None,
     cash: Cash = "10000",
     maker_fee: MakerFee = 0.001,
@@ -80,25 +91,17 @@ def sweep(
     market: MarketKind = Market.SPOT,
     leverage: Leverage = 1,
     mode: RunMethod = RunMode.AUTO,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="How many cores work; all there are.")
-    ] = None,
-    sort: Annotated[str, typer.Option(help="The figure that the best have.")] = "sharpe",
-    top: Annotated[int, typer.Option(min=1, help="How many of the best to show.")] = 10,
-    output: Annotated[
-        Path | None, typer.Option(help="Where the table goes: .parquet or .csv.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the heat maps, one HTML file, here.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the sweep of this --output.")
-    ] = False,
+    workers: Workers = None,
+    sort: Sort = "sharpe",
+    top: Top = 10,
+    output: Output = None,
+    report: Report = None,
+    resume: Resume = False,
 ) -> None:
     """Play every combination of some parameters, on all cores, and show the best."""
     from bagbot.trading.backtest_settings import Costs
     from bagbot.trading.strategy_loader import parameters_from, strategy_class
-    from bagbot.trading.sweep import Sweep, SweepInterruptedError, require_figure
+    from bagbot.trading.sweep import Sweep, require_figure
 
     require_figure(sort)
     cls = strategy_class(strategy)
@@ -118,13 +121,8 @@ def sweep(
         market=market.value,
         leverage=leverage,
     )
-    try:
-        with shown_progress("sweeping") as tell, errors_with_place(strategy):
-            result = made.run(tell, store=store)
-    except SweepInterruptedError as stopped:
-        kept = f"kept in {store}, --resume goes on" if store else "lost; --output keeps them"
-        print(f"{stopped}: {kept}", file=sys.stderr)
-        raise typer.Exit(130) from stopped
+    with errors_with_place(strategy):
+        result = _run(made, store)
     _show(result, sort, top)
     if report is not None:
         _write_report(result, report, sort)
@@ -133,6 +131,18 @@ def sweep(
         (result.to_csv if output.suffix == ".csv" else result.to_parquet)(output)
         store.unlink()
         print(f"table     {output}")
+
+
+def _run(made: "Sweep", store: Path | None) -> "SweepResult":
+    from bagbot.trading.sweep import SweepInterruptedError
+
+    try:
+        with shown_progress("sweeping") as tell:
+            return made.run(tell, store=store)
+    except SweepInterruptedError as stopped:
+        kept = f"kept in {store}, --resume goes on" if store else "lost; --output keeps them"
+        print(f"{stopped}: {kept}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
 
 
 def grid_from(texts: Sequence[str], strategy: "type[Strategy]") -> dict[str, Sequence["Value"]]:

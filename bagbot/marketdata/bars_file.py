@@ -6,6 +6,7 @@ Nothing is repaired in silence. A file is refused with the row, the column and t
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -123,21 +124,29 @@ def read_bars(
     timeframe: str | None = None,
     instrument: Instrument | None = None,
     zone: str | None = None,
+    tick: Decimal | None = None,
 ) -> Bars:
     """Return the bars of a CSV or Parquet file.
 
     `symbol` picks one market of a file of several ("BTC/USDT" finds BTCUSDT). `timeframe` is else
     taken from the data, and so are tick and lot without an `instrument`. `zone` ("UTC",
     "Europe/Paris") is what times without a zone of their own mean; without it they are refused.
+    Only with `tick` prices are rounded, to the nearest multiple of it.
 
     Raises DataError with the row, the column and the reason.
     """
-    file = read_file(path, symbol=symbol, zone=zone)
+    file = read_file(path, symbol=symbol, zone=zone, tick=tick)
     interval_ms = file.interval_ms() if timeframe is None else timeframe_ms(timeframe)
     return file.bars(instrument, symbol, interval_ms)
 
 
-def read_file(path: Path, *, symbol: str | None = None, zone: str | None = None) -> BarsFile:
+def read_file(
+    path: Path,
+    *,
+    symbol: str | None = None,
+    zone: str | None = None,
+    tick: Decimal | None = None,
+) -> BarsFile:
     """Return the numbers of a file; they may be out of order, or impossible as bars.
 
     Raises DataError for what can't be read as times and numbers: a missing column, a value that
@@ -155,6 +164,8 @@ def read_file(path: Path, *, symbol: str | None = None, zone: str | None = None)
     times = table.times(zone)
     try:
         record = RecordedBars.from_floats(times, prices, volume, table.place)
+        if tick is not None:
+            record = record.rounded(tick)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return BarsFile(path=path, symbol=table.symbol, record=record, place=table.place)

@@ -7,6 +7,7 @@ while writing leaves the old one, and whoever reads sees one of the two.
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import tempfile
@@ -44,6 +45,7 @@ class _Note(msgspec.Struct, kw_only=True):
     exchange: str
     symbol: str
     interval_ms: int
+    bars: int
     first_ms: int
     last_ms: int
     tick_size: Decimal
@@ -145,8 +147,11 @@ class Catalog:
         Their instrument is the given one, else the exchange's with a tick on which all prices are,
         else one of which only the steps are known. Raises DataError when there are none.
         """
-        series = self.find(symbol, timeframe, exchange=exchange)
-        record = _read(series.path, start_ms, end_ms)
+        path = self.find(symbol, timeframe, exchange=exchange).path
+        # Opened once: by now it may be another one than was found, and soon there may be another.
+        data = _content(path)
+        series = _series(path, data)
+        record = _record(path, data, start_ms, end_ms)
         if not len(record):
             raise DataError(f"{series.name}: there are no bars in that time")
         # Tick and lot are the whole file's: a bar is the same, whatever is asked for beside it.
@@ -179,8 +184,9 @@ class Catalog:
         """
         path = self._path(exchange, symbol, interval_ms)
         with _locked(path.parent):
-            before = _series(path) if path.exists() else None
-            old = None if before is None else _read(path)
+            data = _content(path) if path.exists() else None
+            before = None if data is None else _series(path, data)
+            old = None if data is None else _record(path, data)
             record, added = _merged(old, record, replaces=replaces)
             known = instrument or (None if before is None else before.instrument)
             own = record.instrument(symbol) if known is None else record.refined(known)
@@ -193,6 +199,7 @@ class Catalog:
                 exchange=exchange,
                 symbol=symbol,
                 interval_ms=interval_ms,
+                bars=len(record),
                 first_ms=int(record.open_time_ms[0]) if len(record) else 0,
                 last_ms=int(record.open_time_ms[-1]) if len(record) else 0,
                 tick_size=own.tick_size,
@@ -301,19 +308,28 @@ def _merged(
     return merged, added
 
 
-def _series(path: Path) -> Series:
-    """Return what a file says of itself."""
-    note = _note(path)
+def _content(path: Path) -> bytes:
     try:
-        frame = polars.scan_parquet(path).select(polars.len()).collect()
-    except (polars.exceptions.PolarsError, OSError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _series(path: Path, data: bytes | None = None) -> Series:
+    """Return what a file says of itself."""
+    try:
+        metadata = polars.read_parquet_metadata(path if data is None else io.BytesIO(data))
+        note = msgspec.json.decode(metadata[_KEY], type=_Note)
+    except (polars.exceptions.PolarsError, OSError, msgspec.MsgspecError, KeyError) as error:
+        raise _unreadable(path, error) from error
+    if note.version > _VERSION:
+        raise DataError(f"{path}: written by a later bagbot (version {note.version})")
     return Series(
         path=path,
         exchange=note.exchange,
         symbol=note.symbol,
         interval_ms=note.interval_ms,
-        bars=int(frame.item()),
+        bars=note.bars,
         first_ms=note.first_ms,
         last_ms=note.last_ms,
         tick_size=note.tick_size,
@@ -323,17 +339,6 @@ def _series(path: Path) -> Series:
     )
 
 
-def _note(path: Path) -> _Note:
-    try:
-        text = polars.read_parquet_metadata(path)[_KEY]
-        note = msgspec.json.decode(text, type=_Note)
-    except (polars.exceptions.PolarsError, OSError, msgspec.MsgspecError, KeyError) as error:
-        raise _unreadable(path, error) from error
-    if note.version > _VERSION:
-        raise DataError(f"{path}: written by a later bagbot (version {note.version})")
-    return note
-
-
 def _unreadable(path: Path, error: Exception) -> DataError:
     words = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
@@ -341,11 +346,13 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
-def _read(path: Path, start_ms: int | None = None, end_ms: int | None = None) -> RecordedBars:
+def _record(
+    path: Path, data: bytes, start_ms: int | None = None, end_ms: int | None = None
+) -> RecordedBars:
     """Return the bars that open at `start_ms` or later and before `end_ms`."""
     time = polars.col("open_time")
     try:
-        lazy = polars.scan_parquet(path)
+        lazy = polars.scan_parquet(io.BytesIO(data))
         schema = lazy.collect_schema()
         if start_ms is not None:
             lazy = lazy.filter(time >= start_ms)
@@ -354,7 +361,7 @@ def _read(path: Path, start_ms: int | None = None, end_ms: int | None = None) ->
         numbers = polars.col(*PRICES, "volume").to_physical().cast(polars.Int64)
         frame = lazy.select(time, numbers).collect()
         price, volume = schema["open"], schema["volume"]
-    except (polars.exceptions.PolarsError, OSError, KeyError) as error:
+    except (polars.exceptions.PolarsError, KeyError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(price, polars.Decimal) or not isinstance(volume, polars.Decimal):
         raise DataError(f"{path}: no file of the catalogue: open and volume are no decimals")

@@ -25,6 +25,8 @@ Place = Callable[[int], str]
 PRICES: Final = ("open", "high", "low", "close")
 _PRICE_DECIMALS_MAX: Final = 12
 _VOLUME_DECIMALS_MAX: Final = 8
+# Tick and lot together: 64 bits hold 92 million of quote in steps of 1e-11 (FILL_RULES.md, F20).
+_STEP_DECIMALS_MAX: Final = 11
 # A double has 53 bits: up to here it names a whole number, and the double next to k / 10^d is
 # what every correct reader makes of that decimal.
 _EXACT_MAX: Final = 2.0**52
@@ -131,16 +133,34 @@ class RecordedBars:
             **{name: getattr(self, name) * price for name in PRICES},
         )
 
+    def rounded(self, tick: Decimal) -> "RecordedBars":
+        """Return the same with every price on the nearest tick, at least one; halves go up."""
+        decimals = max(self.price_decimals, _places(tick))
+        exact = self.rescaled(decimals, self.volume_decimals)
+        step = int(tick.scaleb(decimals))
+        # Multiples of the tick have no more decimals than it has.
+        spare = 10 ** (decimals - _places(tick))
+        columns = {
+            name: numpy.maximum((getattr(exact, name) + step // 2) // step, 1) * (step // spare)
+            for name in PRICES
+        }
+        return replace(self, price_decimals=_places(tick), **columns)
+
     def instrument(self, symbol: str) -> Instrument:
         """Return a market of which nothing is known but this record: its steps are the record's.
 
-        The lot is what volumes are whole multiples of, in powers of ten; without any volume 1e-8.
+        The lot is what volumes are whole multiples of, in powers of ten, without any volume 1e-8;
+        it is larger where positions of tens of millions could not be computed with otherwise.
         """
         has_volume = bool((self.volume != 0).any())
+        lot_decimals = min(
+            self.volume_decimals if has_volume else _VOLUME_DECIMALS_MAX,
+            max(0, _STEP_DECIMALS_MAX - self.price_decimals),
+        )
         return replace(
             Instrument.unfiltered(symbol),
             tick_size=Decimal(1).scaleb(-self.price_decimals),
-            lot_size=Decimal(1).scaleb(-(self.volume_decimals if has_volume else 8)),
+            lot_size=Decimal(1).scaleb(-lot_decimals),
         )
 
     def refined(self, instrument: Instrument) -> Instrument:

@@ -158,3 +158,10 @@ def test_bars_come_from_a_file_or_the_catalogue(strategy, monkeypatch, tmp_path)
         told("backtest", strategy)
     with pytest.raises(BagbotError, match="it is empty"):
         told("backtest", strategy, "--symbol", "BTC/USDT", "--timeframe", "1h")
+
+
+def test_warming_up_says_what_each_strategy_took(strategy):
+    lines = told("warmup", strategy).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["mean_reversion", "perpetual", "trend"]
+    assert lines[3].startswith(str(strategy))
+    assert lines[4].startswith("in all")

@@ -3,10 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from bagbot.cli import main
 from bagbot.tests.marketdata.invented_bars import csv_lines, frame_of, invented_bars, write_csv
@@ -18,7 +19,7 @@ ROWS = invented_bars(120)
 @pytest.fixture
 def bagbot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+) -> Iterator[Run]:
     for name in list(os.environ):
         if name.startswith(("BINANCE_", "BAGBOT_")):
             monkeypatch.delenv(name)
@@ -32,7 +33,9 @@ def bagbot(
         told = capsys.readouterr()
         return int(ended.value.code or 0), told.out, told.err
 
-    return run
+    yield run
+    # A download says where its log goes, for the whole process.
+    structlog.reset_defaults()
 
 
 def test_a_file_is_imported_listed_and_checked(bagbot: Run, tmp_path: Path) -> None:
@@ -80,6 +83,7 @@ def test_a_check_says_what_is_wrong_and_fails(bagbot: Run, tmp_path: Path) -> No
         (["check"], "name a file, or --symbol and --timeframe"),
         (["check", "--symbol", "X/Y", "--timeframe", "1m"], "it is empty: see bagbot data downl"),
         (["download", "BTC/USDT", "--since", "last week"], "'last week' is no time"),
+        (["import", "x.csv", "--symbol", "X/Y", "--tick", "0"], "'0' is no tick, as 0.01 is"),
         (["download", "BTC/USDT", "--timeframe", "1x"], "'1x' is no timeframe"),
         (["download", "BTC/USDT", "--exchange", "mtgox"], "knows no exchange 'mtgox'"),
     ],

@@ -171,7 +171,7 @@ class BacktestSettings:
         if not is_exact or not fits or not fills.fits(top, 1, scale):
             raise ConfigError(
                 f"{instrument.symbol}: prices of {top} ticks of {instrument.tick_size} are more "
-                f"than can be computed with; bars with a coarser tick are needed"
+                f"than can be computed with; bars with a coarser tick are needed (import --tick)"
             )
         return Rules(
             tick=float(instrument.tick_size),

@@ -17,7 +17,7 @@ from bagbot.trading.interpreted_run import CompiledKernel, InterpretedRun, Kerne
 from bagbot.trading.kernel import is_full
 from bagbot.trading.kernel_tables import Desk, grown
 from bagbot.trading.risk_manager import RiskLimits
-from bagbot.trading.strategy import History, Prepared, Strategy, Value, prepare
+from bagbot.trading.strategy import History, Prepared, Strategy, Value, bar_series, prepare
 from bagbot.trading.strategy_compiler import Program, compile_strategy
 from bagbot.trading.strategy_expressions import CannotCompileError
 
@@ -69,6 +69,8 @@ class Backtester:
         else:
             raise ConfigError(f"strategy: {strategy!r} is no Strategy")
         self.bars = bars
+        # Made when they are first asked for; every run may have them.
+        self._given = bar_series(bars)
         self.settings = BacktestSettings(
             cash=cash,
             costs=costs or Costs(),
@@ -104,7 +106,7 @@ class Backtester:
         if self._mode in ("auto", "compiled"):
             started = time.perf_counter()
             strategy = self._prototype.fresh()
-            prepared = prepare(strategy, self.bars)
+            prepared = prepare(strategy, self.bars, self._given)
             prepared_s = time.perf_counter() - started
             try:
                 return self._compiled(strategy, prepared, prepared_s, on_progress)
@@ -149,7 +151,7 @@ class Backtester:
         engine = Kernel(desk) if is_plain else CompiledKernel(desk)
         compiled_at = time.perf_counter()
         strategy = self._prototype.fresh()
-        prepared = prepare(strategy, self.bars)
+        prepared = prepare(strategy, self.bars, self._given)
         history = History(strategy, prepared.series)
         run = InterpretedRun(strategy, history, prepared.first, self.bars, engine)
         count = len(self.bars)

@@ -183,3 +183,10 @@ def trailing_millionths(trail: float) -> int:
     if millionths < 1 or millionths > 999_999:
         raise ValueError("not between 0 and 1")
     return millionths
+
+
+def accepted(number: int) -> int:
+    """Return the number of an order that was queued."""
+    if number < 0:
+        raise ValueError("an order that cannot be")
+    return number

@@ -5,13 +5,17 @@ their hash, and whose functions are numba's. So what is compiled is what is test
 change of any of them never meets machine code of the version before.
 """
 
+import atexit
 import hashlib
 import importlib
 import importlib.util
 import os
 import platform
 import re
+import shutil
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -26,6 +30,7 @@ _SOURCES: Final = (
     "bagbot.trading.kernel_refusals",
     "bagbot.trading.kernel",
     "bagbot.trading.kernel_entry",
+    "bagbot.trading.checked_arithmetic",
     "bagbot.trading.sweep_figures",
 )
 _IMPORT: Final = re.compile(r"^from (?P<package>[\w.]+) import (?P<names>[\w, ]+)$", re.M)
@@ -73,9 +78,30 @@ _compiled.compile_all(globals())
 
 
 def cache_folder() -> Path:
-    """Return where compiled code is kept: `$XDG_CACHE_HOME/bagbot/compiled`."""
+    """Return where compiled code is kept: `$XDG_CACHE_HOME/bagbot/compiled`.
+
+    Where that can't be written, it is a folder for this process alone; a warning says so, once.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "bagbot" / "compiled"
+    return _writable(Path(base) / "bagbot" / "compiled")
+
+
+@cache
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        passing = tempfile.mkdtemp(prefix="bagbot-compiled-")
+        atexit.register(shutil.rmtree, passing, ignore_errors=True)
+        warnings.warn(
+            f"compiled code can't be kept in {folder} ({error.strerror}): this process compiles"
+            f" for itself, which takes seconds; set XDG_CACHE_HOME to a folder that can be written",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Path(passing)
 
 
 @cache

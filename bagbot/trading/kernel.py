@@ -60,7 +60,7 @@ def ticks_of(price: float, tick: float, direction: int) -> int:
 
 def position(desk: Desk) -> float:
     """Return the position in base, in whole lots; negative when short."""
-    return float(money.position_lots(desk) * desk.scale.lot_units) / _UNITS
+    return desk.account.position
 
 
 def cash(desk: Desk) -> float:
@@ -127,7 +127,7 @@ def place(
     else:
         return tables.NO_AMOUNT
     limit_ticks = 0 if math.isnan(limit) else ticks_of(limit, desk.rules.tick, -1 if is_buy else 1)
-    trigger_ticks = 0 if math.isnan(trigger) else ticks_of(trigger, desk.rules.tick, 0)
+    trigger_ticks = 0 if math.isnan(trigger) else ticks_of(trigger, desk.rules.tick, tables.NONE)
     number = _queue(desk, lots, limit_ticks, trigger_ticks)
     if number < 0:
         return number
@@ -140,7 +140,7 @@ def place(
     # A number that can't be an earlier order's becomes its own: then it is refused as unknown.
     order.pair = pair if 0 <= pair < number else number
     order.parent = parent if 0 <= parent < number else number
-    _command(desk, tables.PLACE, number, 0)
+    _command(desk, tables.PLACE, number, tables.NONE)
     return number
 
 
@@ -149,7 +149,7 @@ def close_position(desk: Desk) -> int:
     lots = money.position_lots(desk)
     if lots == 0:
         return 0
-    number = _queue(desk, abs(lots), 0, 0)
+    number = _queue(desk, abs(lots), tables.NONE, tables.NONE)
     if number < 0:
         return number
     order = desk.orders[number - 1]
@@ -157,18 +157,18 @@ def close_position(desk: Desk) -> int:
     order.is_buy = lots < 0
     order.time_in_force = fills.GOOD_TILL_CANCELLED
     order.is_reduce_only = True
-    _command(desk, tables.PLACE, number, 0)
+    _command(desk, tables.PLACE, number, tables.NONE)
     return number
 
 
 def cancel(desk: Desk, number: int) -> int:
     """Queue the cancellation of an order; return 0, or a problem."""
-    return _command(desk, tables.CANCEL, number, 0)
+    return _command(desk, tables.CANCEL, number, tables.NONE)
 
 
 def cancel_all(desk: Desk) -> int:
     """Queue the cancellation of everything that is then open; return 0, or a problem."""
-    return _command(desk, tables.CANCEL_ALL, 0, 0)
+    return _command(desk, tables.CANCEL_ALL, tables.NONE, tables.NONE)
 
 
 def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) -> int:
@@ -178,9 +178,9 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
     """
     account = desk.account
     if number < 1 or number > account.order_count:
-        unknown = _queue(desk, 1, 0, 0)
+        unknown = _queue(desk, tables.NONE, tables.NONE, tables.NONE)
         if unknown > 0:
-            _command(desk, tables.AMEND, unknown, 0)
+            _command(desk, tables.AMEND, unknown, tables.NONE)
         return unknown
     old = desk.orders[number - 1]
     limit_ticks, trigger_ticks = old.limit, old.trigger
@@ -188,7 +188,7 @@ def amend(desk: Desk, number: int, amount: float, limit: float, trigger: float) 
     if not math.isnan(limit):
         limit_ticks = ticks_of(limit, desk.rules.tick, -1 if old.is_buy else 1)
     if not math.isnan(trigger):
-        trigger_ticks = ticks_of(trigger, desk.rules.tick, 0)
+        trigger_ticks = ticks_of(trigger, desk.rules.tick, tables.NONE)
     new = _queue(desk, lots, limit_ticks, trigger_ticks)
     if new < 0:
         return new
@@ -295,7 +295,7 @@ def act(desk: Desk) -> None:
             command = account.commands[index]
             action, number, other = command[0], command[1], command[2]
             if action == tables.PLACE:
-                if _come_in(book, desk.orders[number - 1], index, count, True):
+                if _come_in(book, desk.orders[number - 1], index, count, tables.JOINS):
                     _act_at_once(desk, desk.orders[number - 1])
             elif action == tables.CANCEL:
                 _cancel(book, number)
@@ -335,7 +335,7 @@ def _act_at_once(desk: Desk, order: OrderRow) -> None:
     book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     money.value_until(desk, bar)
     outcome = fills.at_price(order, price, desk.costs)
-    money.settle(book, order, outcome.price, order.lots, bar, when, False)
+    money.settle(book, order, outcome.price, order.lots, bar, when, tables.TAKER)
     order.status = tables.FILLED
 
 
@@ -591,7 +591,7 @@ def _replace(book: Book, order: OrderRow, number: int, index: int, count: int) -
         if child.parent == number:
             child.parent = order.number
     _end(book, old, tables.CANCELLED, tables.BY_COMMAND)
-    acts = _come_in(book, order, index, count, False)
+    acts = _come_in(book, order, index, count, tables.JOINED)
     if order.status > tables.FILLED:
         # Its children were the old order's: they end with it.
         place_ = 0

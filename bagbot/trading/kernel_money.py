@@ -169,7 +169,18 @@ def liquidate(book: Book, price: int, bar: int, when: int) -> None:
     account.position_lots = account.entry_value = account.margin = 0
     account.liquidation_price = 0
     account.entry_price = math.nan
-    _record(book, 0, held < 0, price, lots, max(left, 0), False, bar, when, False)
+    _record(
+        book,
+        tables.NONE,
+        held < 0,
+        price,
+        lots,
+        max(left, 0),
+        tables.IN_QUOTE,
+        bar,
+        when,
+        tables.TAKER,
+    )
 
 
 def equity_units(book: Book | Desk, price: int) -> int:
@@ -186,19 +197,20 @@ def value_until(desk: Desk, bar: int) -> None:
     account.valued_count = bar
     book = Book(desk.orders, desk.fills, desk.account, desk.rules, desk.costs, desk.scale)
     settled, held = _settled(book), _held(book)
+    # Slices, whose index begins at 0: a compiler need not think of one below.
+    equity, close = desk.equity[first:bar], desk.close[first:bar]
     if held == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled
+        for index in range(len(equity)):
+            equity[index] = settled
         return
     numerator, denominator = desk.rules.held_numerator, desk.rules.held_denominator
     whole, rest = held // denominator * numerator, held % denominator * numerator
     if rest == 0:
-        for index in range(first, bar):
-            desk.equity[index] = settled + whole * desk.close[index]
+        for index in range(len(equity)):
+            equity[index] = settled + whole * close[index]
         return
     share = 1.0 / denominator
-    equity, close = desk.equity, desk.close
-    for index in range(first, bar):
+    for index in range(len(equity)):
         price = close[index]
         part = rest * price
         # A whole-number division costs as much as all else; a float one is off by one at most.
@@ -290,6 +302,7 @@ def _record(
     row.fee_units = fee_units
     row.fee_in_base = is_fee_in_base
     row.is_maker = is_maker
+    account.position = float(position_lots(book) * book.scale.lot_units) / _UNITS
     row.held_after = _held(book)
     row.cash_units_after = account.quote_free + account.quote_locked + account.margin
 
@@ -362,7 +375,7 @@ def _settle_margin(
         price,
         lots,
         charged,
-        False,
+        tables.IN_QUOTE,
         bar,
         when,
         is_maker,

@@ -40,6 +40,12 @@ STATUSES: Final[Mapping[int, str]] = MappingProxyType(
     }
 )
 
+NONE = 0
+TAKER = False
+IN_QUOTE = False
+JOINS, JOINED = True, False
+"""Arguments that would be compiled for themselves, each, if they were written as literals."""
+
 AT_OPEN = 0
 IN_RANGE = 1
 AT_CLOSE = 2
@@ -133,7 +139,7 @@ NEVER = fills.INT64_MAX
 
 
 class Account:
-    """One account and where it stands. Everything but `entry_price` is int64."""
+    """One account and where it stands: int64, but for two floats that strategies read."""
 
     # The last closed bar, the price in force after it (0: none), and what the volume allows.
     bar: int
@@ -159,6 +165,8 @@ class Account:
     funding_bar: int
     # In ticks, NaN when flat.
     entry_price: float
+    # The position in base, in whole lots, as a strategy asks for it every bar.
+    position: float
     order_count: int
     working_count: int
     command_count: int
@@ -214,7 +222,7 @@ _ACCOUNT: Final = _record(
     "bar price budget_lots bound_low bound_high quote_free quote_locked base_free base_locked "
     "position_lots entry_value margin liquidation_price funding_row funding_bar order_count "
     "working_count command_count fill_count valued_count watched_bar",
-    real="entry_price",
+    real="entry_price position",
 )
 ACCOUNT: Final = numpy.dtype(
     [*_ACCOUNT, ("working", "<i8", (WORKING_MAX,)), ("commands", "<i8", (COMMANDS_MAX, 3))],
@@ -359,6 +367,17 @@ def new_desk(
     )
 
 
+def columns_of(desk: Desk) -> tuple[NDArray[Any], ...]:
+    """Return the parts of a desk as plain arrays, records as arrays of one.
+
+    Numba knows an array at once; a named tuple of records it looks through for 15 microseconds,
+    each time that Python calls.
+    """
+    return tuple(
+        numpy.asarray(part.base if isinstance(part, numpy.void) else part) for part in desk
+    )
+
+
 def grown(desk: Desk) -> Desk:
     """Return the desk with room for four times as many orders and fills."""
     return desk._replace(
@@ -384,7 +403,9 @@ def _plain(column: Numbers) -> Numbers:
 
 
 def _table(length: int, kind: numpy.dtype[Any]) -> Table:
-    return numpy.zeros(length, kind).view(numpy.recarray)
+    # From bytes, which numpy takes from memory that nobody wrote to yet; records it would clear.
+    memory = numpy.zeros(length * kind.itemsize, numpy.uint8)
+    return memory.view(kind).view(numpy.recarray)
 
 
 def _recorded(values: _Values, kind: numpy.dtype[Any]) -> _Values:

@@ -251,8 +251,10 @@ class Calls(Expressions):
         if has["stop_loss"] or has["take_profit"]:
             arguments.append(self.positive(given.get("stop_loss")))
             arguments.append(self.positive(given.get("take_profit")))
+            self.program.has_brackets = True
+            self.program.helpers["accepted"] = None
             return Piece(f"bracket({', '.join(arguments)})", INT, bits=40)
-        return Piece(f"order({', '.join(arguments)})", INT, bits=40)
+        return Piece(self.helper("accepted", f"place({', '.join(arguments)})"), INT, bits=40)
 
     def arguments(self, node: ast.Call, method: str, names: set[str]) -> dict[str, ast.expr]:
         """Return the arguments of an order method by name, without those that are None."""
@@ -303,7 +305,7 @@ class Calls(Expressions):
         if name in {"close_position", "cancel_all"}:
             if node.args or node.keywords:
                 raise self.refusal(node, f"self.{name}() has no arguments")
-            code = f"accepted(kernel.{name}(desk))"
+            code = self.helper("accepted", f"kernel.{name}(desk)")
             return Piece(code, _COMMANDS[name], "True" if name == "cancel_all" else "", bits=40)
         words = {"number", "amount", "limit", "stop", "target"} if name == "amend" else {"number"}
         given = self.arguments(node, name, words)
@@ -313,13 +315,14 @@ class Calls(Expressions):
         if name != "amend":
             code, rank = f"kernel.{name}(desk, {number})", _COMMANDS[name]
             is_command = rank == NONE
-            return Piece(f"accepted({code})" if is_command else code, rank, "True" * is_command)
+            code = self.helper("accepted", code) if is_command else code
+            return Piece(code, rank, "True" * is_command)
         if "stop" in given and "target" in given:
             raise self.refusal(node, "an order has either a stop or a target, not both")
         values = [self.positive(given.get(word)) for word in ("amount", "limit")]
         values.append(self.positive(given.get("stop", given.get("target"))))
-        code = f"accepted(kernel.amend(desk, {number}, {', '.join(values)}))"
-        return Piece(code, INT, bits=40)
+        code = f"kernel.amend(desk, {number}, {', '.join(values)})"
+        return Piece(self.helper("accepted", code), INT, bits=40)
 
 
 def _instead(found: object, name: str) -> str:

@@ -7,21 +7,21 @@ starts at once, and an edited one is another file.
 
 import hashlib
 import importlib.util
-import inspect
+import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy
 from numpy.typing import NDArray
 
 from bagbot.domain.fills import GOOD_TILL_CANCELLED, LIMIT, STOP
-from bagbot.trading import checked_arithmetic, compiled
-from bagbot.trading.kernel_tables import Desk
+from bagbot.trading import compiled
+from bagbot.trading.kernel_tables import Desk, columns_of
 from bagbot.trading.strategy import Array, Strategy
 from bagbot.trading.strategy_expressions import BOOL, FLOAT, INT, CannotCompileError, Kind
 from bagbot.trading.strategy_translator import Translation, translated
@@ -45,57 +45,64 @@ import math
 import numpy
 from numba import njit
 
-import {kernel} as kernel
-from bagbot.trading import checked_arithmetic
+import {package}.kernel as kernel
+from {package} import checked_arithmetic
 from bagbot.trading.compiled import OPTIONS
+from bagbot.trading.kernel_tables import Desk
 
 own = njit(**OPTIONS)
 inlined = njit(**OPTIONS, forceinline=True)
 
 '''
 
-_ORDERS: Final = """
+_PLACE_INLINED: Final = "\nplace = kernel.place\n"
+_PLACE: Final = """
+
 @own
-def accepted(number):
-    if number < 0:
-        raise ValueError("an order that cannot be")
-    return number
-
-
-{decorator}
-def order(
+def place(
     desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
     parent,
 ):
-    return accepted(
-        kernel.place(
-            desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
-            is_reduce_only, pair, parent,
-        )
+    return kernel.place(
+        desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only,
+        pair, parent,
     )
-
+"""
+_BRACKET: Final = """
 
 @own
 def bracket(
     desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only, pair,
     parent, stop_loss, take_profit,
 ):
-    number = order(
-        desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force, is_reduce_only,
-        pair, parent,
+    number = accepted(
+        place(
+            desk, is_buy, amount, kind, limit, trigger, trailing_ppm, time_in_force,
+            is_reduce_only, pair, parent,
+        )
     )
     none, stop = math.nan, 0
     if not math.isnan(stop_loss):
-        stop = order(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
+        stop = accepted(
+            place(desk, not is_buy, none, STOP, none, stop_loss, 0, GTC, True, 0, number)
+        )
     if not math.isnan(take_profit):
-        order(desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number)
+        accepted(
+            place(desk, not is_buy, none, LIMIT, take_profit, none, 0, GTC, True, stop, number)
+        )
     return number
-
 """
 
 _LOOP: Final = """
 @njit(**{{**OPTIONS, "no_cpython_wrapper": False}})
-def run(desk, first, start, stop, record, {arrays}):
+def run(
+    first, start, stop, open_, high, low, close, volume, funding, orders, fills, equity, accounts,
+    rules, costs, scale, record, {arrays}
+):
+    desk = Desk(
+        open_, high, low, close, volume, funding, orders, fills, equity, accounts[0], rules[0],
+        costs[0], scale[0],
+    )
     state, account = record[0], desk.account
     quiet_until = start
     for index in range(start, stop):
@@ -106,7 +113,7 @@ def run(desk, first, start, stop, record, {arrays}):
             kernel.close_bar(desk, index)
             quiet_until = kernel.quiet_until(desk)
         if index >= first:
-            {on_bar}({context})
+{decision}
             if account.command_count:
                 if is_quiet:
                     kernel.meet_quietly(desk)
@@ -169,7 +176,7 @@ class Program:
         from numba.core.errors import NumbaError
 
         try:
-            self._run(desk, 0, 0, 0, bound.record, *bound.arrays)
+            self._run(0, 0, 0, *columns_of(desk), bound.record, *bound.arrays)
         except NumbaError as error:
             raise CannotCompileError(f"{self.path}: {error}") from error
 
@@ -180,7 +187,18 @@ class Program:
         of their own may go on in threads at once. Whatever it raises is an error of which only a
         run in Python knows the truth.
         """
-        return self._run(desk, first, start, stop, bound.record, *bound.arrays)
+        return self.play(bound, columns_of(desk), first, start, stop)
+
+    def play(
+        self,
+        bound: Bound,
+        columns: Sequence[NDArray[Any]],
+        first: int,
+        start: int,
+        stop: int,
+    ) -> int:
+        """Do what `run` does, to the columns of a desk (`kernel_tables.columns_of`)."""
+        return self._run(first, start, stop, *columns, bound.record, *bound.arrays)
 
     def store(self, bound: Bound, strategy: Strategy) -> None:
         """Give the strategy object the state that the run left behind."""
@@ -202,36 +220,49 @@ def compile_strategy(strategy: Strategy, series: Mapping[str, Array]) -> Program
     """
     translation = translated(strategy, series)
     kernel = compiled.load()
-    source = _source(strategy, translation, kernel.__name__)
+    source = _source(strategy, translation, kernel.__name__.rpartition(".")[0])
     with _LOADING:
         module, path = _loaded(source)
     return Program(path, translation, module.run)
 
 
-def _source(strategy: Strategy, translation: Translation, kernel: str) -> str:
+def _source(strategy: Strategy, translation: Translation, package: str) -> str:
     """Return the text of the module that holds the compiled loop."""
     arrays = [f"a_{name}" for name in translation.series]
     arrays += [f"t_{name}" for name in translation.tables]
     context = ", ".join(["desk", "state", "index", *arrays])
     path = Path(translation.functions[-1].path).name
-    parts = [_HEAD.format(name=type(strategy).__name__, path=path, kernel=kernel)]
-    parts += [f"{name} = own(checked_arithmetic.{name})\n" for name in translation.helpers]
+    parts = [_HEAD.format(name=type(strategy).__name__, path=path, package=package)]
+    parts += [f"{name} = checked_arithmetic.{name}\n" for name in translation.helpers]
     parts += [
         f"\n\n@own\ndef math_{name}(x):\n    return sound(math.{name}(x), x)\n"
         for name in translation.math
     ]
-    parts.append(
-        _ORDERS.replace("{decorator}", _decorator(translation.orders))
-        .replace("STOP", str(STOP))
-        .replace("GTC", str(GOOD_TILL_CANCELLED))
-        .replace("LIMIT", str(LIMIT))
-    )
-    for function in translation.functions:
+    is_rare = translation.orders <= _SITES_INLINED and not translation.has_brackets
+    parts.append(_PLACE_INLINED if is_rare else _PLACE)
+    if translation.has_brackets:
+        words = {"STOP": STOP, "LIMIT": LIMIT, "GTC": GOOD_TILL_CANCELLED}
+        parts.append(re.sub("|".join(words), lambda word: str(words[word[0]]), _BRACKET))
+    *others, on_bar = translation.functions
+    for function in others:
         code = function.code.replace("__context__", context)
-        parts.append(f"\n{_decorator(function.sites)}\n{code}\n")
-    on_bar = translation.functions[-1].name
-    parts.append(_LOOP.format(on_bar=on_bar, context=context, arrays=", ".join(arrays)))
+        parts.append(f"\n\n{_decorator(function.sites)}\n{code}\n")
+    decision = f"{' ' * 12}{on_bar.name}({context})"
+    if on_bar.returns_in_loop:
+        parts.append(f"\n\n@inlined\n{on_bar.code.replace('__context__', context)}\n")
+    else:
+        decision = _written_in(on_bar.code.replace("__context__", context))
+    parts.append(_LOOP.format(decision=decision, arrays=", ".join(arrays)))
     return "".join(parts)
+
+
+def _written_in(code: str) -> str:
+    """Return the body of a function as statements of the loop; a return goes on after them."""
+    body = ["for _ in range(1):", *code.splitlines()[1:]]
+    return "\n".join(
+        " " * 12 + ("break".rjust(len(line) - 1) if line.strip() == "return" else line)
+        for line in body
+    )
 
 
 def _decorator(sites: int) -> str:
@@ -241,8 +272,8 @@ def _decorator(sites: int) -> str:
 
 def _loaded(source: str) -> tuple[ModuleType, Path]:
     """Return the module of this source, from a file that is written once and then left alone."""
-    made_from = source + inspect.getsource(checked_arithmetic)
-    digest = hashlib.sha256(made_from.encode()).hexdigest()[:24]
+    # The package that it imports from carries the hash of everything else.
+    digest = hashlib.sha256(source.encode()).hexdigest()[:24]
     name = f"bagbot_strategy_{digest}"
     path = compiled.cache_folder() / f"{name}.py"
     if name in sys.modules:

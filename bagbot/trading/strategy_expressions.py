@@ -6,6 +6,7 @@ has no certain translation is refused, with the user's file and line.
 """
 
 import ast
+import builtins
 import inspect
 import math
 import operator as operators
@@ -96,8 +97,9 @@ class Function:
     result: Kind = field(default_factory=Kind)
     returns_value: bool = False
     code: str = ""
-    # How many places call it.
+    # How many places call it, and whether a loop of its own returns from it.
     sites: int = 0
+    returns_in_loop: bool = False
 
 
 class Program:
@@ -116,6 +118,7 @@ class Program:
         self.helpers: dict[str, None] = {}
         self.math: dict[str, None] = {}
         self.orders = 0
+        self.has_brackets = False
 
     def call(
         self,
@@ -175,6 +178,7 @@ class Expressions:
         self.lines: list[str] = []
         self.depth = 1
         self.temporaries = 0
+        self.loops = 0
         self.assigned: set[str] = set(function.parameters)
 
     def refusal(self, node: ast.AST, reason: str) -> CannotCompileError:
@@ -303,11 +307,16 @@ class Expressions:
 
     def global_value(self, node: ast.Name) -> object:
         """Return what a name of the function's module, or around it, stands for."""
-        found = inspect.getclosurevars(self.function.source)
-        for names in (found.nonlocals, found.globals, found.builtins):
+        source = self.function.source
+        around = dict(zip(source.__code__.co_freevars, source.__closure__ or (), strict=True))
+        if node.id in around:
+            with suppress(ValueError):
+                found: object = around[node.id].cell_contents
+                return found
+        for names in (source.__globals__, vars(builtins)):
             if node.id in names:
                 return names[node.id]
-        hint = did_you_mean(node.id, [*stored_names(self.function), *found.globals])
+        hint = did_you_mean(node.id, [*stored_names(self.function), *source.__globals__])
         raise self.refusal(node, f"{node.id} is not defined{hint}")
 
     def _attribute(self, node: ast.Attribute) -> Piece:

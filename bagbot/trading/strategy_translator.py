@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FunctionType
 
 from bagbot.trading.strategy import Array, Strategy
@@ -41,8 +42,9 @@ class Translation:
     series: list[str]
     helpers: list[str]
     math: list[str]
-    # How many calls of buy and sell there are.
+    # How many calls of buy and sell there are, and whether any brings its exits.
     orders: int
+    has_brackets: bool
 
 
 def translated(strategy: Strategy, series: Mapping[str, Array]) -> Translation:
@@ -74,6 +76,7 @@ class _Translator(Program):
             helpers=list(self.helpers),
             math=list(self.math),
             orders=self.orders,
+            has_brackets=self.has_brackets,
         )
 
     def call(
@@ -206,6 +209,7 @@ class _Statements(Calls):
         ):
             if self.function.returns_value:
                 raise self.refusal(node, "returns a value on some paths and none on others")
+            self.function.returns_in_loop |= self.loops > 0
             self.emit("return")
             return True
         self.function.returns_value = True
@@ -246,7 +250,9 @@ class _Statements(Calls):
         if node.orelse:
             raise self.refusal(node, "while with else cannot be compiled")
         self.emit(f"while {self.truth(node.test)}:")
+        self.loops += 1
         self.nested(node.body)
+        self.loops -= 1
 
     def _for(self, node: ast.For) -> None:
         call = node.iter
@@ -268,7 +274,9 @@ class _Statements(Calls):
         before = set(self.assigned)
         self.assign(node.target, Piece(counter, INT))
         self.depth -= 1
+        self.loops += 1
         self.nested(node.body)
+        self.loops -= 1
         self.assigned = before
 
     def _assign(self, node: ast.Assign) -> None:
@@ -360,6 +368,7 @@ class _Statements(Calls):
         return kind
 
 
+@lru_cache(256)
 def _parsed(source: FunctionType) -> tuple[ast.FunctionDef, str]:
     path = source.__code__.co_filename
     try:

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from bagbot.trading import compiled
 from bagbot.trading.backtester import Backtester
 from bagbot.trading.indicator_memo import IndicatorMemo
 from bagbot.trading.kernel import is_full
-from bagbot.trading.kernel_tables import ORDER, REFUSED, Desk, grown
+from bagbot.trading.kernel_tables import ORDER, REFUSED, Desk, columns_of, grown
 from bagbot.trading.strategy import Prepared, Strategy, Value, bar_series
 from bagbot.trading.strategy_compiler import Program, compile_strategy
 from bagbot.trading.strategy_expressions import CannotCompileError
@@ -47,6 +47,8 @@ Records = NDArray[Any]
 
 # The column of a desk's funding that a run writes to.
 _PAID: Final = 3
+# What of a desk `sweep_figures.figures` takes.
+_RESULTS: Final = ("orders", "fills", "equity", "account", "scale")
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,13 @@ class SweepRuns:
         return RunsElsewhere(source, settings, self._grid, self._numbers)
 
     def _compiled(self) -> Program | None:
-        strategy, prepared = self._prepared(self._grid.combination(int(self._numbers[0])))
+        combination = self._grid.combination(int(self._numbers[0]))
+        strategy, prepared = self._prepared(combination)
         try:
-            return compile_strategy(strategy, prepared.series)
+            program = compile_strategy(strategy, prepared.series)
+            desk = self._settings.backtester(combination).new_desk()
+            program.compile(program.bind(strategy, prepared.series), desk)
+            return program
         except CannotCompileError as error:
             if self._settings.mode == "compiled":
                 raise
@@ -159,12 +165,12 @@ class SweepRuns:
             try:
                 bound = program.bind(strategy, prepared.series)
                 while bar < bars:
-                    bar = program.run(bound, desk.desk, prepared.first, bar, bars)
+                    bar = program.play(bound, desk.columns, prepared.first, bar, bars)
                     if bar < bars:
                         desk.grow()
             except Exception:  # noqa: BLE001 - a run in Python then says what is true
                 return self._alone(combination)
-            metrics, *counts = figures(desk.desk, cash_units, self._years)
+            metrics, *counts = figures(*desk.results, cash_units, self._years)
             return (*metrics, *counts)
 
         return run
@@ -174,29 +180,31 @@ class _SharedDesk:
     """A desk that one run after the other has for itself."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self._account = _bytes_of(cast(numpy.record, desk.account).base)
+        self._take(desk)
         self._as_new = self._account.copy()
-        self._orders = _bytes_of(desk.orders)
 
     def reset(self) -> None:
         """Put the desk back to where it was before the first bar."""
         # Rows of orders must be empty when they are begun; those of fills are written whole.
-        self._orders[: self.desk.account.order_count * ORDER.itemsize] = 0
+        self._orders[: int(self._order_count[0]) * ORDER.itemsize] = 0
         self._account[:] = self._as_new
-        if len(self.desk.funding):
-            self.desk.funding[:, _PAID] = 0
+        if len(self._desk.funding):
+            self._desk.funding[:, _PAID] = 0
 
     def grow(self) -> None:
         """Make room for more orders and fills, if that is what the run stopped for."""
-        if is_full(self.desk):
-            self.desk = grown(self.desk)
-            self._orders = _bytes_of(self.desk.orders)
+        if is_full(self._desk):
+            self._take(grown(self._desk))
 
-
-def _bytes_of(table: object) -> NDArray[numpy.uint8]:
-    # Bytes are cleared and copied at once, records field by field.
-    return cast(Records, table).view(numpy.ndarray).view(numpy.uint8)
+    def _take(self, desk: Desk) -> None:
+        self._desk = desk
+        self.columns = columns_of(desk)
+        by_name = dict(zip(Desk._fields, self.columns, strict=True))
+        self.results = [by_name[name] for name in _RESULTS]
+        # Bytes are cleared and copied at once, records field by field.
+        self._account = by_name["account"].view(numpy.uint8)
+        self._orders = by_name["orders"].view(numpy.uint8)
+        self._order_count = by_name["account"]["order_count"]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Both take the places of the runs to make and yield rows as they come, in any ord
 iterator stops the workers, what they were at is thrown away.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -15,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -72,7 +72,7 @@ def by_threads(
     finally:
         is_stopped.set()
         while any(worker.is_alive() for worker in workers):
-            with suppress(queue.Empty):
+            with contextlib.suppress(queue.Empty):
                 found.get(timeout=0.01)
 
 
@@ -118,7 +118,7 @@ class StrategySource:
         name = strategy.__qualname__
         if "<locals>" in name:
             return None
-        with suppress(TypeError, OSError):
+        with contextlib.suppress(TypeError, OSError):
             file = inspect.getsourcefile(strategy)
             if file is not None and not file.startswith("<"):
                 return cls(strategy.__module__, name, file)
@@ -172,7 +172,8 @@ def by_processes(
         for _ in range(processes):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(make_run, theirs), daemon=True)
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
             workers[ours] = _Worker(process, ours)
             _give(workers[ours], todo)
@@ -186,6 +187,22 @@ def by_processes(
             worker.process.terminate()
             worker.process.join()
             worker.channel.close()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let a process that starts now be deaf to Ctrl-C, which reaches all of a terminal.
+
+    It ends when the one that asks it says so. Only the main thread can arrange that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _give(worker: _Worker, todo: Iterator[int]) -> None:
@@ -215,9 +232,7 @@ def _answer(worker: _Worker) -> tuple[int, Row]:
 
 def _serve(make_run: Callable[[], Run], channel: Connection) -> None:
     """Answer every place with its row, until nobody asks any more."""
-    # Ctrl-C reaches every process of a terminal; ours ends when the one that asked says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, BrokenPipeError):
         try:
             run = make_run()
             while True:

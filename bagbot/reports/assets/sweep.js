@@ -38,7 +38,21 @@ const GATHERINGS = {
   },
 };
 
+/** Draw a figure over the only parameter there is. */
+function drawLine() {
+  const name = chosen("metric"), column = metrics[name], sign = sweep.lower_is_better.includes(name) ? -1 : 1;
+  const across = places(names[0]), cells = across.labels.map(() => []);
+  for (let row = 0; row < rows; row++) if (!Number.isNaN(column[row])) cells[across.of(row)].push(column[row]);
+  const gather = GATHERINGS[chosen("gather")];
+  const y = cells.map((values) => (values.length ? gather(values, sign) : null));
+  Plotly.react("map", [{ type: "scatter", mode: "lines+markers", x: sweep.flags.includes(names[0]) ? across.labels : across.labels.map(Number), y,
+    text: y.map((value) => (value === null ? "" : written(name, value))), hovertemplate: "%{text}<extra></extra>",
+    line: { color: colour("accent"), width: 2 }, marker: { size: 6 } }],
+  layout({ xaxis: { title: { text: plainly(names[0]) } }, yaxis: { tickformat: isShare(name) ? ".0%" : ",~g" } }, {}), CONFIG);
+}
+
 function drawMap() {
+  if (names.length === 1) return drawLine();
   const name = chosen("metric"), column = metrics[name], sign = sweep.lower_is_better.includes(name) ? -1 : 1;
   const across = places(chosen("across")), up = places(chosen("up"));
   const cells = up.labels.map(() => across.labels.map(() => []));
@@ -104,7 +118,7 @@ function drawAll() { drawMap(); drawSpread(); }
 drawAll();
 fillTable();
 followTheme(drawAll);
-for (const id of ["metric", "across", "up", "gather"]) {
+for (const id of ["metric", "across", "up", "gather"].filter((id) => document.getElementById(id))) {
   document.getElementById(id).onchange = (event) => {
     // One parameter can't be both axes: the other one takes the place that came free.
     const other = { across: "up", up: "across" }[id];

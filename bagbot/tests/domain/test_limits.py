@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bagbot.domain import fills, limits
@@ -42,6 +42,7 @@ def verdict(risk, is_buy, amount, limit, reference, **snapshot):
     return found.rule if isinstance(found, Refused) else None
 
 
+@settings(deadline=None)
 @given(
     is_buy=st.booleans(), amount=lots, limit=st.integers(0, 10_000), reference=ticks, most=maximums
 )
@@ -54,6 +55,7 @@ def test_an_order_is_worth_too_much_for_both_or_for_neither(is_buy, amount, limi
     )
 
 
+@settings(deadline=None)
 @given(
     is_buy=st.booleans(),
     amount=lots,
@@ -86,6 +88,7 @@ def test_a_position_grows_too_large_for_both_or_for_neither(
     assert found == (None if is_allowed else "max_position_value")
 
 
+@settings(deadline=None)
 @given(is_buy=st.booleans(), limit=ticks, reference=ticks, collar_ppm=st.integers(0, 2_000_000))
 def test_a_limit_is_too_far_from_the_market_for_both_or_for_neither(
     is_buy, limit, reference, collar_ppm

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -188,6 +189,15 @@ def test_floats_give_back_the_decimals_they_were_made_of(data: st.DataObject) ->
     assert record.price_decimals <= decimals
 
 
+def test_one_fine_price_among_many_is_found(tmp_path: Path) -> None:
+    for row in (0, 501, 777, 1100):
+        rows = invented_bars(1101)
+        rows[row] = replace(rows[row], low=rows[row].low - Decimal("0.0000003"))
+        frame_of(rows).write_parquet(tmp_path / "bars.parquet")
+        bars = read_bars(tmp_path / "bars.parquet")
+        assert bars.instrument.price_from_ticks(int(bars.low[row])) == rows[row].low
+
+
 def test_prices_are_the_nearest_tick_and_never_the_one_below(tmp_path: Path) -> None:
     # 1.1 * 100 is 110.00000000000001, 0.29 * 100 is 28.999999999999996, and 0.1 + 0.2 is not 0.3.
     frame = polars.DataFrame(
@@ -228,6 +238,28 @@ def test_an_instrument_gives_its_own_ticks_and_lots(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("10.5,11", "10.5,11.1"))
     with pytest.raises(DataError, match=r"line 2, high: 11\.1 lies between two ticks of 0\.25"):
         read_bars(path, instrument=known, timeframe="1m")
+
+
+def test_prices_are_rounded_to_the_nearest_tick_when_that_is_asked_for(tmp_path: Path) -> None:
+    lines = ["time,open,high,low,close,volume", f"{START_MS},10.1249,10.375,0.0001,10.12,2"]
+    path = write_csv(tmp_path / "bars.csv", lines)
+    bars = read_bars(path, tick=Decimal("0.25"), timeframe="1m")
+    # A half goes up, and there is no price below one tick.
+    prices = [bars.instrument.price_from_ticks(int(n[0])) for _, n in list(bars.columns())[1:5]]
+    assert prices == [Decimal("10"), Decimal("10.5"), Decimal("0.25"), Decimal("10")]
+    bars = read_bars(path, tick=Decimal("5"), timeframe="1m")
+    assert (bars.instrument.tick_size, bars.high.tolist()) == (1, [10])
+
+
+@needs_data
+def test_a_record_finer_than_can_be_computed_with_is_rounded_and_then_can() -> None:
+    path = DATA / "bitfinex_spot_btcusd_1m_2015_2016.parquet"
+    assert read_bars(path).instrument.tick_size == Decimal("0.00000001")
+    bars = read_bars(path, tick=Decimal("0.01"))
+    assert bars.instrument.tick_size == Decimal("0.01")
+    frame = polars.read_parquet(path)
+    off = numpy.abs(bars.close / 100 - frame["close"].to_numpy())
+    assert off.max() <= 0.005 + 1e-9
 
 
 # What is wrong.

@@ -1,11 +1,12 @@
 """The catalogue gives back what it was given, exactly, and survives whoever is killed writing."""
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bagbot.domain import fills
 from bagbot.domain.errors import DataError
 from bagbot.domain.instrument import Instrument
 from bagbot.domain.ohlcv import Ohlcv
@@ -134,6 +136,31 @@ def test_the_exchanges_own_market_is_kept_with_its_bars(catalog: Catalog) -> Non
         catalog.load("BTC/USDT", "1m", instrument=coarse)
 
 
+def test_steps_of_an_unknown_market_leave_room_for_large_positions() -> None:
+    fine = [
+        replace(row, high=row.high + Decimal("0.00000001"), volume=Decimal("1.00000001"))
+        for row in ROWS
+    ]
+    market = record_of(fine).instrument("BTC/USDT")
+    assert (market.tick_size, market.lot_size) == (Decimal("0.00000001"), Decimal("0.001"))
+    bars = record_of(fine).bars(market, MINUTE_MS)
+    assert set(bars.volume.tolist()) == {1000}
+    scale = fills.scale_of(int(market.tick_size * 10**8), int(market.lot_size * 10**8))
+    # A million's worth.
+    price = int(bars.close[0])
+    lots = int(Decimal(10**6) / market.price_from_ticks(price) / market.lot_size)
+    assert fills.fits(price, lots, scale)
+
+
+def test_a_tick_is_refined_no_more_than_the_prices_need(catalog: Catalog) -> None:
+    quarters = [
+        replace(row, open=price, high=price, low=price, close=price)
+        for row, price in zip(ROWS, map(Decimal, ("10", "10.25", "11.5", "12.75")), strict=False)
+    ]
+    add(catalog, quarters, instrument=replace(BTC, tick_size=Decimal("0.5")))
+    assert catalog.load("BTC/USDT", "1m").instrument.tick_size == Decimal("0.25")
+
+
 def test_a_part_is_loaded_by_its_times(catalog: Catalog) -> None:
     add(catalog, ROWS)
     part = closes(catalog, start_ms=ROWS[10].open_time_ms - 1, end_ms=ROWS[20].open_time_ms)
@@ -232,16 +259,21 @@ for start in range(int(sys.argv[2]), 4000, 20):
 """
 
 
-def writer(folder: Path, start: int) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def writer(folder: Path, start: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that adds ten bars at a time; it has begun."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), str(start)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()
-    return process
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> None:
@@ -250,11 +282,9 @@ def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> 
     chance = random.Random(seed)
     rows = {row.open_time_ms: row for row in invented_bars(4000)}
     known = 0
-    for _ in range(3):
-        process = writer(catalog.folder, 0)
-        time.sleep(0.05 + chance.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for _ in range(2):
+        with writer(catalog.folder, 0):
+            time.sleep(0.05 + chance.random() * 0.3)
         for series in catalog.series():
             bars = catalog.load("BTC/USDT", "1m")
             assert series.bars == len(bars) >= known
@@ -266,8 +296,14 @@ def test_whoever_is_killed_while_writing_leaves_whole_bars(catalog: Catalog) -> 
 
 
 def test_two_who_write_at_once_lose_nothing(catalog: Catalog) -> None:
-    both = [writer(catalog.folder, start) for start in (3000, 3010)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    with writer(catalog.folder, 3000) as one, writer(catalog.folder, 3010) as other:
+        seen = [0]
+        while one.poll() is None or other.poll() is None:
+            if catalog.series():
+                # Whoever reads in between sees whole files, and never fewer bars than before.
+                seen.append(len(catalog.load("BTC/USDT", "1m")))
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert seen == sorted(seen)
     assert len(catalog.load("BTC/USDT", "1m")) == 1000
 
 

@@ -319,57 +319,36 @@ async def finished(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-@contextlib.asynccontextmanager
-async def ended_in_the_middle(
-    home: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
-) -> AsyncIterator[tuple[SigningClient, int, str]]:
-    """Run a download until its second page is under way, and end it; tell how it ended."""
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+async def test_a_download_that_is_ended_in_the_middle_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     settings = SimulatorSettings(api_key=API_KEY, api_secret=API_SECRET, seed=SEED)
     async with SimulatorServer(settings) as server, SigningClient(server.url) as client:
         slow = {"kind": "delay_before", "path": "/api/v3/klines", "delay_s": 30, "after": 1}
         assert (await client.admin("POST", "faults", slow)).status == 200
-        process = command(home, server.url, *DOWNLOAD)
+        words = ("download", SYMBOL, "--timeframe", "1m", "--since", "2020-01-01")
+        process = command(tmp_path, server.url, *words)
         # A page holds a thousand bars; the second one never comes.
         await until(lambda: asked_for_two_pages(client), timeout_s=30)
         process.send_signal(sign)
         code, _, error = await finished(process)
         await client.admin("DELETE", "faults")
-        (series,) = Catalog(home / "data").series()
-        assert series.bars == 1000
-        yield client, code, error
-
-
-DOWNLOAD = ("download", SYMBOL, "--timeframe", "1m", "--since", "2020-01-01")
-
-
-async def test_a_download_that_is_interrupted_says_so_and_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with ended_in_the_middle(tmp_path, monkeypatch, signal.SIGINT) as (client, code, error):
-        assert code == 130
-        farewell = "stopped; what has come is kept, the same command goes on"
-        assert error.strip().splitlines()[-1] == farewell
-        code, out, error = await finished(command(tmp_path, client.url, *DOWNLOAD))
-        assert code == 0, error
-        (series,) = Catalog(tmp_path / "data").series()
-        assert f"paper BTC/USDT 1m: {series.bars - 1000:,} bars added, 0 known before" in out
-
-
-async def test_a_download_that_is_killed_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with ended_in_the_middle(tmp_path, monkeypatch, signal.SIGKILL) as (client, *_):
+        if sign is signal.SIGINT:
+            farewell = "stopped; what has come is kept, the same command goes on"
+            assert (code, error.strip().splitlines()[-1]) == (130, farewell)
         catalog = Catalog(tmp_path / "data")
+        assert [series.bars for series in catalog.series()] == [1000]
         now_ms = time.time_ns() // 1_000_000
-        async with public_data("binance", base_url=client.url) as source:
+        async with public_data("binance", base_url=server.url) as source:
             done = await download(
                 source,
                 catalog,
                 SYMBOL,
                 "1m",
                 exchange="paper",
-                start_ms=0,
+                start_ms=timeframe_ms("1d") * 18_262,
                 end_ms=now_ms,
                 now_ms=now_ms,
             )

@@ -12,7 +12,7 @@ from bagbot.domain.errors import ConfigError, DataError
 from bagbot.reports.facts import facts_of
 from bagbot.reports.html import packed
 from bagbot.reports.page import CANDLES_MAX, page, telling_rows, thinned
-from bagbot.reports.sweep_page import best_row, sweep_page
+from bagbot.reports.sweep_page import BEST_KEPT, ROWS_MAX, best_row, shown_rows, sweep_page
 from bagbot.tests.reports.some_run import HOUR_MS, run_of, seeded_bars
 from bagbot.trading.backtest_settings import BacktestSettings, Funding
 
@@ -233,6 +233,26 @@ def test_a_sweep_tells_its_best_and_its_middle() -> None:
     data = json.loads(reader.data)
     assert data["flags"] == ["is_long"]
     assert unpacked(data["metrics"]["sharpe"])[1:].tolist() == [1.5, 0.5]
+
+
+def test_of_too_many_combinations_the_best_and_an_even_choice_are_shown() -> None:
+    count = 3 * ROWS_MAX
+    sharpe = numpy.random.default_rng(4).normal(0, 1, count)
+    sharpe[::10] = numpy.nan
+    rows = shown_rows(sharpe, "sharpe")
+    assert ROWS_MAX * 0.9 < len(rows) <= ROWS_MAX
+    best = numpy.argsort(-numpy.nan_to_num(sharpe, nan=-9))[:BEST_KEPT]
+    assert set(best.tolist()) <= set(rows.tolist())
+    assert abs(numpy.nanmedian(sharpe[rows]) - numpy.nanmedian(sharpe)) < 0.05
+    parameters = {"number": numpy.arange(count)}
+    made = sweep_page(
+        title="Sma", sort_by="sharpe", parameters=parameters, metrics={"sharpe": sharpe}, about={}
+    )
+    reader = Reader(made)
+    assert f"Of {count:,} combinations" in reader.text
+    assert f"{len(rows):,} of {count:,} combinations" in reader.text
+    assert len(unpacked(json.loads(reader.data)["metrics"]["sharpe"])) == len(rows)
+    assert shown_rows(sharpe[:100], "sharpe").tolist() == list(range(100))
 
 
 def test_the_best_of_what_is_better_low_is_the_lowest() -> None:

@@ -153,3 +153,14 @@ async def test_a_sweep_is_drawn_over_any_two_parameters(tmp_path: Path) -> None:
         await tab.evaluate("document.querySelector('[aria-label=\"last page\"]').click()")
         assert (await tab.evaluate(cells))[-1] == "\u2013"
         assert tab.complaints == []
+
+        write_sweep_page(
+            tmp_path / "line.html",
+            title="one parameter",
+            parameters={"fast": numpy.arange(5, 25)},
+            metrics={"sharpe": chance.normal(0, 1, 20)},
+            about={},
+        )
+        await tab.open(tmp_path / "line.html")
+        assert await tab.evaluate("document.getElementById('map').data[0].x.length") == 20
+        assert tab.complaints == []

@@ -12,10 +12,16 @@ from bagbot.domain.instrument import Instrument
 from bagbot.trading import kernel
 from bagbot.trading import kernel_money as money
 from bagbot.trading import kernel_tables as tables
-from bagbot.trading.backtest_settings import BacktestSettings, Costs
+from bagbot.trading.backtest_settings import BacktestSettings, Costs, Funding
 from bagbot.trading.interpreted_run import Kernel
+from bagbot.trading.risk_manager import RiskLimits
 
 NOT_GIVEN = float("nan")
+LIMITS = RiskLimits(
+    order_value_max=Decimal(150),
+    position_value_max=Decimal(200),
+    price_collar_ratio=Decimal("0.005"),
+)
 TICK, LOT = Decimal("0.01"), Decimal("0.001")
 
 
@@ -128,8 +134,15 @@ class Script:
                 volume_share=choose.choice([None, None, "0.01"]),
                 fee_in=choose.choice(["received", "quote"]),
             ),
+            funding=self._funding(choose) if self.fees and market == "usdm" else None,
+            limits=choose.choice([None, None, None, LIMITS]) if self.fees else None,
         )
         self.commands = [self._after(choose, row) for row in range(self.length)]
+
+    def _funding(self, choose):
+        times = list(range(90_000, self.length * 60_000, choose.choice([60_000, 480_000])))
+        rates = [Decimal(choose.randint(-100_000, 100_000)) / 10**8 for _ in times]
+        return Funding(times_ms=times, rates=rates)
 
     def _after(self, choose, bar):
         wishes = []

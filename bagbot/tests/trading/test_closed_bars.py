@@ -10,13 +10,14 @@ from pathlib import Path
 
 import polars
 import pytest
+from structlog.testing import capture_logs
 
 from bagbot.domain.errors import DataError, ExchangeUnavailableError, NotSupportedError
 from bagbot.domain.ohlcv import timeframe_ms
 from bagbot.simulator.server import SimulatorServer, SimulatorSettings
-from bagbot.tests.conftest import API_KEY, API_SECRET
+from bagbot.tests.conftest import API_KEY, API_SECRET, SEED
 from bagbot.tests.simulator.signing_client import SigningClient
-from bagbot.tests.simulator.signing_client import until as shown
+from bagbot.tests.simulator.signing_client import until as until_shown
 from bagbot.tests.test_reconciliation import until
 from bagbot.tests.trading.futures_wire import FuturesWire
 from bagbot.tests.trading.scripted_exchange import KRAKEN_ASSETS, KRAKEN_PAIR, Scripted
@@ -266,7 +267,7 @@ async def test_without_a_beginning_the_running_bar_is_the_first(tmp_path: Path) 
         await market.step(3)
         watched = market.connector.watch_closed_bars(SYMBOL, "1m")
         waiting = asyncio.ensure_future(taken(watched, 1))
-        await shown(market.times_asked)
+        await until_shown(market.times_asked)
         await market.step(2)
         told = await waiting + await taken(watched, 1)
         assert await market.as_recorded(told) == market.bars[3:5]
@@ -306,12 +307,16 @@ async def test_what_a_spoiled_stream_does_not_tell_is_told_all_the_same(
             # The stream is what tells.
             assert timeframe == "1s" or await market.times_asked() == asked
             await market.spoil_stream(kind)
-            await market.step(4)
-            await watch.until(7)
-            assert (await market.times_asked() > asked) is (kind != "duplicate")
-            await market.step(2)
-            told = await watch.until(9)
+            with capture_logs() as logged:
+                await market.step(4)
+                await watch.until(7)
+                assert (await market.times_asked() > asked) is (kind != "duplicate")
+                await market.step(2)
+                told = await watch.until(9)
         assert await market.as_recorded(told) == market.bars[:9]
+    if kind == "half_open":
+        # A stream that keeps silent is left for another one.
+        assert any("the stream has not told of" in line.get("error", "") for line in logged)
 
 
 async def test_on_a_stream_that_fails_again_and_again_every_bar_is_told_once(
@@ -343,6 +348,17 @@ async def test_connections_are_replaced_before_they_end_and_no_bar_is_missed(
         assert await market.as_recorded(told) == market.bars[:30]
         # Each new connection asks what the old one has not told.
         assert await market.times_asked() >= 4
+
+
+async def test_on_a_market_that_runs_bars_are_those_that_it_shows_afterwards() -> None:
+    settings = SimulatorSettings(api_key=API_KEY, api_secret=API_SECRET, seed=SEED, speed=240.0)
+    async with (
+        SimulatorServer(settings) as server,
+        BinanceConnector(API_KEY, API_SECRET, base_url=server.url) as connector,
+    ):
+        told = await taken(connector.watch_closed_bars(SYMBOL, "1m"), 6)
+        shown = await connector.fetch_ohlcv(SYMBOL, "1m", since_ms=told[0].open_time_ms)
+    assert told == list(shown[:6])
 
 
 async def test_futures_bars_come_from_the_futures_addresses() -> None:

@@ -329,15 +329,119 @@ def turned(wish, turn):
     return wish
 
 
+# Pairs and exits.
+
+CALM = [(10_000, 10_010, 9_990, 10_000, 0)] * 4
+NOT_GIVEN = float("nan")
+
+
+def spot_engine(rows=CALM, cash=1_000, base=0):
+    engine = Kernel(BacktestSettings(cash=cash).new_desk(bars_of(rows)))
+    engine.desk.account.base_free = base
+    engine.close_bar(0)
+    return engine
+
+
+def sell(engine, amount, *, limit=NOT_GIVEN, stop=NOT_GIVEN, pair=0, parent=0):
+    kind = fills.LIMIT if stop != stop else fills.STOP
+    return engine.place(False, amount, kind, limit, stop, 0, 1, False, pair, parent)
+
+
+def locked(engine):
+    return [int(row.locked) for row in engine.desk.orders[: engine.desk.account.order_count]]
+
+
+def statuses(engine):
+    rows = engine.desk.orders[: engine.desk.account.order_count]
+    return [(tables.STATUSES[int(row.status)], int(row.reason)) for row in rows]
+
+
+def test_a_pair_locks_the_larger_need_once_and_each_its_own_when_alone():
+    engine = spot_engine(base=3 * 10**8)
+    stop = sell(engine, 2.0, stop=95.0)
+    sell(engine, 3.0, limit=105.0, pair=stop)
+    engine.act()
+    assert locked(engine) == [2 * 10**8, 10**8]
+    assert engine.desk.account.base_free == 0
+    engine.cancel(stop)
+    engine.act()
+    # What is left takes over what it needs.
+    assert locked(engine) == [0, 3 * 10**8]
+    engine.cancel(2)
+    engine.act()
+    assert engine.desk.account.base_free == 3 * 10**8
+
+
+def test_who_joins_a_pair_that_has_begun_comes_too_late():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, 1.0, limit=105.0, pair=entry)
+    engine.act()
+    assert statuses(engine) == [("filled", 0), ("cancelled", tables.BY_PAIR)]
+
+
+def test_exits_that_can_not_be_locked_when_they_wake_end_together():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.LIMIT, 99.95, NOT_GIVEN, 0, 1, False, 0, 0)
+    # The fee is taken from what is bought: 1.0 is more than there will be.
+    stop = sell(engine, 1.0, stop=95.0, parent=entry)
+    sell(engine, 1.0, limit=105.0, pair=stop, parent=entry)
+    engine.act()
+    assert locked(engine)[1:] == [0, 0]
+    engine.close_bar(1)
+    assert statuses(engine)[0] == ("filled", 0)
+    assert sorted(statuses(engine)[1:]) == [
+        ("cancelled", tables.BY_PAIR),
+        ("expired", tables.INSUFFICIENT_BALANCE),
+    ]
+    assert engine.desk.account.base_locked == 0
+
+
+def test_an_entry_whose_exit_is_refused_is_refused_with_it():
+    engine = spot_engine(cash=10_000)
+    engine.desk.rules.price_max = 20_000
+    entry = engine.place(True, 1.0, fills.MARKET, NOT_GIVEN, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, NOT_GIVEN, stop=95.0, parent=entry)
+    sell(engine, NOT_GIVEN, limit=300.0, parent=entry)
+    engine.act()
+    assert engine.desk.account.fill_count == 0
+    assert statuses(engine)[0] == ("refused", tables.PRICE_FILTER)
+    assert all(status != "open" for status, _ in statuses(engine))
+
+
+def test_amending_keeps_what_is_left_the_pair_and_the_children():
+    engine = spot_engine(cash=100_000)
+    entry = engine.place(True, 2.0, fills.LIMIT, 90.0, NOT_GIVEN, 0, 1, False, 0, 0)
+    sell(engine, NOT_GIVEN, stop=80.0, parent=entry)
+    engine.act()
+    anew = engine.amend(entry, NOT_GIVEN, 91.0, NOT_GIVEN)
+    engine.act()
+    rows = engine.desk.orders
+    assert statuses(engine) == [("cancelled", tables.BY_COMMAND), ("sleeping", 0), ("open", 0)]
+    assert (rows[anew - 1].lots, rows[anew - 1].limit, rows[1].parent) == (2_000, 9_100, anew)
+    # The old one is gone: there is nothing to amend any more.
+    engine.amend(entry, 1.0, NOT_GIVEN, NOT_GIVEN)
+    engine.act()
+    assert statuses(engine)[-1] == ("refused", tables.UNKNOWN_ORDER)
+    # Refused, the new one takes the children with it.
+    engine.amend(anew, 10_000.0, NOT_GIVEN, NOT_GIVEN)
+    engine.act()
+    assert statuses(engine)[-1] == ("refused", tables.INSUFFICIENT_BALANCE)
+    assert statuses(engine)[1] == ("cancelled", tables.BY_PARENT)
+    assert engine.desk.account.working_count == 0
+
+
 # Floats become whole numbers.
 
 
+@settings(deadline=None)
 @given(lots=st.integers(0, 10**9), step=st.sampled_from([1e-8, 1e-5, 0.001, 0.1, 1.0]))
 def test_a_whole_number_of_lots_written_as_a_float_is_that_number(lots, step):
     assert kernel.lots_of(lots * step, step) == lots
     assert [kernel.ticks_of(lots * step, step, way) for way in (-1, 0, 1)] == [lots] * 3
 
 
+@settings(deadline=None)
 @given(steps=st.floats(0.001, 1e9), way=st.sampled_from([-1, 1]))
 def test_a_float_between_two_steps_goes_the_way_it_must(steps, way):
     found = kernel.ticks_of(steps, 1.0, way)

@@ -139,15 +139,9 @@ def test_the_account_is_what_the_page_says(example):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), rate=st.integers(-50_000, 50_000))
-def test_on_margin_the_wallet_is_what_was_paid_in_made_and_lost(seed, rate):
+@given(seed=st.integers(0, 2**32))
+def test_on_margin_the_wallet_is_what_was_paid_in_made_and_lost(seed):
     script = Script(seed, market="usdm", length=40)
-    times = list(range(120_000, 40 * 60_000, 8 * 60_000))
-    object.__setattr__(
-        script.settings,
-        "funding",
-        Funding(times_ms=times, rates=[Decimal(rate) / 10**8] * len(times)),
-    )
     desk = play(script)
     account = desk.account
     wallet, position, entry = script.settings.cash_units, 0, 0
@@ -178,6 +172,7 @@ def test_on_margin_the_wallet_is_what_was_paid_in_made_and_lost(seed, rate):
         assert (account.margin, account.entry_value, account.liquidation_price) == (0, 0, 0)
 
 
+@settings(deadline=None)
 @given(
     amount=st.integers(0, 2**60),
     whole=st.integers(1, 2**61),
