@@ -112,10 +112,12 @@ def sweep(task: Task) -> Callable[[], Done]:
     # Imported here, so that a single backtest does not pay for it (see `start`).
     from bagbot.trading.sweep import Sweep
 
-    bars = bars_of(task)
+    bars, grid = bars_of(task), {"fast": SWEEP_FAST, "slow": SWEEP_SLOW}
+    # What is to be compiled is compiled here, as the peers' are.
+    one = {name: values[:1] for name, values in grid.items()}
+    Sweep(Crossover, bars[:1_000], one, mode=task.mode, **settings(task)).run()
 
     def run() -> Done:
-        grid = {"fast": SWEEP_FAST, "slow": SWEEP_SLOW}
         result = Sweep(Crossover, bars, grid, mode=task.mode, **settings(task)).run()
         equity = result.table["equity_units"].mean() / 1e8
         count = len(result.table)
