@@ -12,7 +12,9 @@ run: $(INSTALLED)
 demo: $(INSTALLED)
 	@$(BIN)/bagbot demo
 
+# The kernel is compiled once, not by every worker for itself.
 test: $(INSTALLED)
+	@$(BIN)/bagbot warmup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Write the table of what the paper exchange serves, from what third-party clients make it do.
