@@ -15,9 +15,9 @@ from bagbot.domain.fills import (
     settle_sell,
 )
 from bagbot.domain.instrument import Instrument
-from bagbot.trading.backtest_result import ORDER, BacktestResult
+from bagbot.trading.backtest_result import BacktestResult
 from bagbot.trading.backtest_settings import BacktestSettings
-from bagbot.trading.kernel_tables import FILL, FILLED
+from bagbot.trading.kernel_tables import FILL, FILLED, ORDER
 
 BTCUSDT = Instrument(
     symbol="BTC/USDT",
@@ -88,7 +88,7 @@ def run_of(
         "why_not_compiled": "",
         "compile_s": 0.4,
         "run_s": 0.003,
-        "orders": _orders_of(table),
+        "placed": _placed_for(table),
         "funding": numpy.zeros((0, 4), numpy.int64),
     }
     made = {"bars": bars, "settings": settings, "fills": table, "equity": equity, "scale": SCALE}
@@ -103,10 +103,10 @@ def _is_above(bars: Bars, fast: int, slow: int) -> numpy.ndarray:
     return numpy.append(numpy.zeros(longest, bool), quick > calm)
 
 
-def _orders_of(fills: numpy.ndarray) -> numpy.ndarray:
+def _placed_for(fills: numpy.ndarray) -> numpy.ndarray:
     orders = numpy.zeros(len(fills), ORDER)
     orders["number"], orders["bar"] = fills["order"], fills["bar"] - 1
-    orders["lots"] = orders["filled"] = fills["lots"]
-    orders["kind"], orders["time_in_force"] = MARKET, GOOD_TILL_CANCELLED
+    orders["ordered"] = orders["filled"] = fills["lots"]
+    orders["placed_kind"], orders["time_in_force"] = MARKET, GOOD_TILL_CANCELLED
     orders["is_buy"], orders["status"] = fills["is_buy"], FILLED
     return orders

@@ -1,5 +1,7 @@
 """The exchange on bars: fills are the rules', money adds up, accounts never meet."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -289,7 +291,7 @@ def test_lists_are_played_by_the_rules_and_the_money_adds_up(course, charges):
             for number, (wish, more) in zip(numbers[-len(followers) :], followers, strict=True):
                 opened = 0 if parent else bar.open
                 order = working_from(number, wish, opened, **more)
-                order = order._replace(pair=placed.order_list.list_id + 1, parent=parent)
+                order = replace(order, pair=placed.order_list.list_id + 1, parent=parent)
                 mine.append(order)
             take(fills.open_bar(mine, bar.open, charges, budget), live)
         take(fills.play_range(live, bar, charges, budget))
