@@ -15,14 +15,14 @@ demo: $(INSTALLED)
 # The kernel is compiled once, not by every worker for itself.
 test: $(INSTALLED)
 	@$(BIN)/bagbot warmup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Write the table of what the paper exchange serves, from what third-party clients make it do.
 served: $(INSTALLED)
 	BAGBOT_WRITE_SERVED=1 $(BIN)/python -m pytest bagbot/tests/simulator/test_*_peer.py bagbot/tests/simulator/test_served.py
 
 # The order path crashed everywhere, in pretended time (docs/RELIABILITY.md); SEED=n replays one.
-SEEDS ?= 1000
+SEEDS ?= 2000
 chaos: $(INSTALLED)
 	@$(BIN)/python -m bagbot.tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(TABLE),--table))
 
@@ -34,7 +34,7 @@ soak: $(INSTALLED)
 planted-bugs: $(INSTALLED)
 	@$(BIN)/python -m bagbot.tests.chaos.plant
 
-check: lint types layers test wheel
+check: lint types layers test chaos wheel
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -118,7 +118,7 @@ class BarsFile:
 
 
 def read_bars(
-    path: Path,
+    path: Path | str,
     *,
     symbol: str | None = None,
     timeframe: str | None = None,
@@ -135,7 +135,7 @@ def read_bars(
 
     Raises DataError with the row, the column and the reason.
     """
-    file = read_file(path, symbol=symbol, zone=zone, tick=tick)
+    file = read_file(Path(path), symbol=symbol, zone=zone, tick=tick)
     interval_ms = file.interval_ms() if timeframe is None else timeframe_ms(timeframe)
     return file.bars(instrument, symbol, interval_ms)
 

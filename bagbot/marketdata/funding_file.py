@@ -38,12 +38,15 @@ class FundingRates:
         return len(self.times_ms)
 
 
-def read_funding(path: Path, *, symbol: str | None = None, zone: str | None = None) -> FundingRates:
+def read_funding(
+    path: Path | str, *, symbol: str | None = None, zone: str | None = None
+) -> FundingRates:
     """Return the recorded funding of one market, its rates to 8 decimals as exchanges state them.
 
     `symbol` and `zone` are what they are for `read_bars`. Raises DataError with the row, the column
     and the reason.
     """
+    path = Path(path)
     table = read_table(path, _SPELLINGS, symbol=symbol, optional=["mark_price"])
     times = table.times(zone)
     rates = table.numbers("rate")

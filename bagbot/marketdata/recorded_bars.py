@@ -151,14 +151,18 @@ class RecordedBars:
 
         The lot is what volumes are whole multiples of, in powers of ten, without any volume 1e-8;
         it is larger where positions of tens of millions could not be computed with otherwise.
+        A symbol that does not name its assets ("BTC/USDT" does) has "base" and "quote" for them.
         """
+        unknown = Instrument.unfiltered(symbol)
+        if "/" not in symbol:
+            unknown = replace(unknown, base="base", quote="quote")
         has_volume = bool((self.volume != 0).any())
         lot_decimals = min(
             self.volume_decimals if has_volume else _VOLUME_DECIMALS_MAX,
             max(0, _STEP_DECIMALS_MAX - self.price_decimals),
         )
         return replace(
-            Instrument.unfiltered(symbol),
+            unknown,
             tick_size=Decimal(1).scaleb(-self.price_decimals),
             lot_size=Decimal(1).scaleb(-lot_decimals),
         )

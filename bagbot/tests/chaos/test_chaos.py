@@ -29,7 +29,7 @@ from bagbot.tests.chaos.virtual_loop import (
 )
 
 PROJECT = Path(bagbot.__file__).parent.parent
-SEEDS = int(os.environ.get("BAGBOT_CHAOS_SEEDS", "800"))
+SEEDS = int(os.environ.get("BAGBOT_CHAOS_SEEDS", "400"))
 LINE = re.compile(
     r"seeds=(\d+) orders=(\d+) faults=(\d+) crashes=(\d+) crash_points=(\d+)/(\d+) "
     r"violations=(\d+) trace=([0-9a-f]{16})"
