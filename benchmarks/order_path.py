@@ -2,8 +2,9 @@
 
 Both serve the same alerts in one run, turn by turn, against the same local exchange; both run
 uvicorn with uvloop and httptools. bagbot does besides: secret and schema, what makes a repeat a
-repeat, the risk gate, and a journal record flushed to the disk before the order leaves. The time
-of acceptance is the exchange's own; all processes share one monotonic clock.
+repeat, the risk gate, and a journal record flushed to the disk before the order leaves. Each has an
+account of its own, or bagbot would book the peer's trades and take its processor. The time of
+acceptance is the exchange's own; all processes share one monotonic clock.
 
     python benchmarks/order_path.py            the table below, and where the time goes
     python benchmarks/order_path.py --quick    a short run of the same
@@ -29,7 +30,10 @@ from typing import Any
 
 import aiohttp
 
-KEY, SECRET = "BENCHKEY" * 4, "BENCHSECRET" * 4
+ACCOUNTS = {
+    "engine": ("BENCHKEY" * 4, "BENCHSECRET" * 4),
+    "peer": ("PEERKEY" * 4, "PEERSECRET" * 4),
+}
 WEBHOOK_SECRET = "bench-webhook-secret"
 HERE = Path(__file__).parent
 PAUSE_S = 0.004
@@ -54,8 +58,6 @@ async def measure(folder: Path, *, quick: bool) -> None:
     environment = {
         **os.environ,
         "BINANCE_BASE_URL": f"http://127.0.0.1:{exchange}",
-        "BINANCE_API_KEY": KEY,
-        "BINANCE_API_SECRET": SECRET,
         "BENCH_SECRET": WEBHOOK_SECRET,
         "BENCH_TIMELINES": str(timelines_file),
         "BAGBOT_WEBHOOK_SECRET": WEBHOOK_SECRET,
@@ -64,18 +66,20 @@ async def measure(folder: Path, *, quick: bool) -> None:
         "BAGBOT_RISK__POSITION_VALUE_MAX": "1000000000",
     }
     python = sys.executable
-    keys = [f"--api-key={KEY}", f"--api-secret={SECRET}"]
+    accounts_file = folder / "accounts.toml"
+    accounts_file.write_text("".join(account(name) for name in ACCOUNTS))
     commands = [
-        [python, "-m", "bagbot", "exchange", f"--port={exchange}", *keys],
+        [python, "-m", "bagbot", "exchange", f"--port={exchange}", f"--accounts={accounts_file}"],
         [python, str(HERE / "bare_handler.py"), str(bare)],
         [python, __file__, "--engine"],
     ]
+    owners = ["engine", "peer", "engine"]
     with contextlib.ExitStack() as stack:
         async with aiohttp.ClientSession() as http:
             urls = [f"http://127.0.0.1:{port}" for port in (exchange, bare, engine)]
             probes = ["/api/v3/ping", "/health/ready", "/health/ready"]
-            for command, url, probe in zip(commands, urls, probes, strict=True):
-                stack.enter_context(process(command, environment, folder))
+            for command, owner, url, probe in zip(commands, owners, urls, probes, strict=True):
+                stack.enter_context(process(command, environment | keys_of(owner), folder))
                 await until_ready(http, url + probe)
             targets = {"bare FastAPI + ccxt": urls[1], "bagbot": urls[2]}
             print(
@@ -97,6 +101,26 @@ async def measure(folder: Path, *, quick: bool) -> None:
     report(sent, rates, {i: request["accepted"] for i, request in requests.items()})
     flat = list(itertools.chain.from_iterable(sent["bagbot"]))
     report_timelines(json.loads(timelines_file.read_text()), flat, requests)
+
+
+def account(name: str) -> str:
+    """Return the lines of the exchange's file of accounts for one of them."""
+    key, secret = ACCOUNTS[name]
+    money = '{ USDT = "1000000", BTC = "10" }'
+    lines = (
+        "[[account]]",
+        f'name = "{name}"',
+        f"balances = {money}",
+        "[[account.key]]",
+        f'api_key = "{key}"',
+        f'api_secret = "{secret}"',
+    )
+    return "\n".join(lines) + "\n"
+
+
+def keys_of(name: str) -> dict[str, str]:
+    key, secret = ACCOUNTS[name]
+    return {"BINANCE_API_KEY": key, "BINANCE_API_SECRET": secret}
 
 
 # ------------------------------------------------------------------ the load
