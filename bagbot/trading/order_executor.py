@@ -375,11 +375,9 @@ class OrderExecutor:
         Turning it off also says that a human has looked at what contradicted itself: symbols
         that could only be reduced for that reason trade again.
         """
-        if reason is not None:
-            self.state.killed = reason
-        entry = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
-        await self._book.append([record_of(entry)])
-        self.state.set_kill_switch(reason)
+        # Off at once as well: what is found while this is written comes after it and stays, and no
+        # order can leave before it, because its record is behind this one.
+        await self._book.note(KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by))
         logger.warning("kill switch turned", is_on=reason is not None, reason=reason, by=by)
 
     async def until_settled(self, order_id: str, timeout_s: float) -> Order:

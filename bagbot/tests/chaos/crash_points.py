@@ -177,6 +177,8 @@ class CrashPoints:
 
 
 POINTS: Final = CrashPoints()
+# Code does not change, so that what one seed has looked up serves all.
+_NAME_AT: Final[dict[tuple[CodeType, int], str | None]] = {}
 
 
 @dataclass(slots=True)
@@ -230,7 +232,6 @@ class CrashWatch(Watch):
     def __init__(self, triggers: list[Trigger]) -> None:
         self._triggers = triggers
         self._sides = _sides(triggers)
-        self._cache: dict[tuple[CodeType, int], str | None] = {}
         self._queued: dict[str, None] = {}
         self.hit: dict[str, int] = {}
         self.steps = 0
@@ -304,7 +305,7 @@ class CrashWatch(Watch):
 
     def _name(self, frame: Any) -> str | None:
         key = frame.f_code, frame.f_lasti
-        if key not in self._cache:
+        if key not in _NAME_AT:
             code = frame.f_code
-            self._cache[key] = POINTS.at.get((code.co_filename, code.co_name, frame.f_lineno))
-        return self._cache[key]
+            _NAME_AT[key] = POINTS.at.get((code.co_filename, code.co_name, frame.f_lineno))
+        return _NAME_AT[key]

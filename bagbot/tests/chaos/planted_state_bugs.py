@@ -22,6 +22,7 @@ from bagbot.trading import recovery
 from bagbot.trading.account_book import AccountBook
 from bagbot.trading.account_state import AccountState
 from bagbot.trading.holdings import Holdings
+from bagbot.trading.journal_records import KillSwitchSet, record_of
 from bagbot.trading.order_executor import OrderExecutor
 from bagbot.trading.reconciliation import Reconciliation
 
@@ -77,6 +78,18 @@ def _() -> None:
         self.state.set_kill_switch(reason)
 
     OrderExecutor.set_kill_switch = unwritten  # type: ignore[method-assign]
+
+
+@planted("an alarm that comes while another is put aside is put aside with it")
+def _() -> None:
+    async def late(self: Any, reason: str | None, *, by: str) -> None:
+        if reason is not None:
+            self.state.killed = reason
+        fact = KillSwitchSet(time_ns=self._clock.time_ns(), reason=reason, by=by)
+        await self._book.append([record_of(fact)])
+        self.state.set_kill_switch(reason)
+
+    OrderExecutor.set_kill_switch = late  # type: ignore[method-assign]
 
 
 @planted("kill switch not asked again at sending")

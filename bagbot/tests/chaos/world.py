@@ -79,13 +79,15 @@ from bagbot.trading.risk_manager import RiskLimits, RiskManager
 from bagbot.trading.submission import ExecutorSettings, NotReadyError, Submission, View
 
 OURS: Final = "BTC/USDT"
-ORDERS: Final = 25
+# Less the messages that lead to none, at least twenty.
+ORDERS: Final = 24
 MESSAGES_MAX: Final = 4
 PAGE: Final = 4
 EVENTS_WAITING: Final = 2
 ORDERS_AT_ONCE: Final = 2
 SCRIPT_S: Final = 60.0
-HEAL_S: Final = 90.0
+LOOK_S: Final = 3.0
+HEAL_S: Final = 75.0
 LONG_HEAL_S: Final = 210.0
 LATER_S: Final = 75.0
 LIVES_MAX: Final = 80
@@ -94,6 +96,7 @@ SETTLE_S: Final = 900.0
 BOOKS_S: Final = 400.0
 # Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
 NOTICE_S: Final = 75.0
+_MEMORY: Final = Path("/dev/shm")
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
     binance_connector,
     binance_stream,
@@ -113,6 +116,9 @@ def prepare_process() -> None:
     ccxt_connector.guarded_exchange = _same_exchange
     # It keeps from the collector what lives as long as the process; here a life is short.
     recovery.without_collections = nullcontext  # type: ignore[assignment]
+    if _MEMORY.is_dir():
+        # A snapshot is flushed for real; what it outlives here is pretended, so memory will do.
+        tempfile.tempdir = str(_MEMORY)
 
 
 _made: dict[str, Any] = {}
@@ -525,7 +531,7 @@ class World:
             journal=journal,
             risk_manager=RiskManager(self.limits),
             clock=self.clock,
-            settings=ExecutorSettings(price_interval_s=10.0, price_age_max_s=15.0),
+            settings=ExecutorSettings(price_interval_s=20.0, price_age_max_s=30.0),
             snapshot=snapshot,
         )
         engine.listen(self._listen)
@@ -558,7 +564,7 @@ class World:
         self._stop = asyncio.Event()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(LOOK_S):
                     await self._stop.wait()
             done = [task for task in tasks if task.done()]
             for task in done:

@@ -316,6 +316,19 @@ async def test_contradicting_news_blocks_the_symbol_until_a_human_looks(tmp_path
         assert not executor.disputes
 
 
+async def test_an_alarm_raised_while_the_last_one_is_put_aside_stays(tmp_path: Path) -> None:
+    connector = StrangersConnector()
+    async with running(tmp_path, connector) as executor:
+        putting_aside = asyncio.create_task(executor.set_kill_switch(None, by="a human"))
+        await asyncio.sleep(0)
+        assert not putting_aside.done()
+        await executor._book.dispute("BTC/USDT", "two facts contradict each other")
+        await putting_aside
+        assert "BTC/USDT" in executor.disputes
+    async with running(tmp_path, connector) as executor:
+        assert "BTC/USDT" in executor.disputes
+
+
 async def test_a_cancel_that_cannot_be_is_a_conflict(tmp_path: Path) -> None:
     connector = StrangersConnector()
     async with running(tmp_path, connector) as executor:

@@ -28,6 +28,9 @@ _CCXT_LOGGER.setLevel(logging.WARNING)
 # CCXT ships no types: this is the edge beyond which nothing is known to the type checker.
 CcxtExchange: TypeAlias = Any
 
+# Made once: `json.loads` makes a new one for each answer when it is told what to do with fractions.
+_DECODER: Final = json.JSONDecoder(parse_float=str)
+
 # What CCXT's own fetch raises before it touches the network.
 _BEFORE_NETWORK: Final = (ccxt.ExchangeClosedByUser, ccxt.InvalidProxySettings, ccxt.NotSupported)
 
@@ -219,7 +222,7 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
 
     def on_json_response(self, response_body: str) -> object:
         """Decode JSON with every fraction left as its text: money never becomes a float."""
-        return json.loads(response_body, parse_float=str)
+        return _DECODER.decode(response_body)
 
 
 def wait_s(answer: Answer) -> float:
