@@ -4,7 +4,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bagbot.cli_data import moment_ms
 from bagbot.config import Home, load_settings
 from bagbot.domain.errors import BagbotError, ConfigError, DataError, StrategyError
 
@@ -284,8 +284,8 @@ def recorded_bars(
     zone: str | None,
 ) -> "Bars":
     """Return the bars of a file, or of the catalogue; raises DataError when there are none."""
-    start_ms = None if since is None else _day_ms(since)
-    end_ms = None if until is None else _day_ms(until)
+    start_ms = None if since is None else moment_ms(since)
+    end_ms = None if until is None else moment_ms(until)
     if data is None:
         from bagbot.marketdata.catalog import Catalog
 
@@ -302,16 +302,6 @@ def recorded_bars(
     if first >= last:
         raise DataError(f"{data}: there are no bars in that time")
     return bars[first:last]
-
-
-def _day_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"{text} is no day; write it as 2024-01-31") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
 
 
 @contextlib.contextmanager

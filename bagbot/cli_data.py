@@ -147,8 +147,8 @@ def data_download(
     ] = None,
 ) -> None:
     """Download an exchange's history; what is there is not asked for again. Needs no key."""
-    start_ms = _moment_ms(since)
-    end_ms = None if until is None else _moment_ms(until)
+    start_ms = moment_ms(since)
+    end_ms = None if until is None else moment_ms(until)
     # What a paper exchange has invented must never be taken for the market's.
     name = "paper" if exchange == "binance" and base_url else exchange
     result = _run_download(symbol, timeframe, start_ms, end_ms, exchange, name, base_url)
@@ -249,7 +249,8 @@ def _tick(text: str) -> Decimal:
     return tick
 
 
-def _moment_ms(text: str) -> int:
+def moment_ms(text: str) -> int:
+    """Return a day or time as ms since 1970, UTC where it names no zone; raises DataError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

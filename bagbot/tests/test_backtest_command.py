@@ -140,7 +140,7 @@ def test_a_mistake_in_a_strategy_names_file_and_line(strategy, data, line, wrong
         (("STRATEGY", "--cash", "-5"), ConfigError, "cash"),
         (("STRATEGY", "--taker-fee", "2"), ConfigError, "taker_fee"),
         (("STRATEGY", "--leverage", "3"), ConfigError, "usdm"),
-        (("STRATEGY", "--since", "soon"), ConfigError, "soon is no day"),
+        (("STRATEGY", "--since", "soon"), DataError, "'soon' is no time"),
         (("STRATEGY", "--since", "2030-01-01"), DataError, "there are no bars in that time"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -464,6 +465,31 @@ async def test_the_books_begin_before_the_first_order_or_nothing_does(
             pass
     async with trading(simulator, tmp_path, AUDITED) as executor:
         assert executor.state.holdings.baseline is not None
+
+
+async def test_the_books_wait_for_what_else_trades_the_account_and_never_begin_without_it(
+    simulator: SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = 100
+    fetch = BinanceConnector.fetch_my_trades
+
+    async def traded_meanwhile(self: BinanceConnector, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            await somebody.create_order(market("buy", "0.001"))
+        return await fetch(self, *args, **kwargs)
+
+    async with hands(simulator) as somebody:
+        monkeypatch.setattr(BinanceConnector, "fetch_my_trades", traded_meanwhile)
+        with pytest.raises(ExchangeUnavailableError, match="each of the 10 times"):
+            async with trading(simulator, tmp_path, AUDITED):
+                pass
+        left = 3
+        async with trading(simulator, tmp_path, AUDITED) as executor:
+            assert left == 0
+            assert executor.state.holdings.baseline is not None
+            await assert_explained(simulator, executor)
 
 
 async def test_one_search_tells_of_many_orders_that_never_arrived(

@@ -41,6 +41,8 @@ logger = structlog.get_logger(__name__)
 _NS: Final = 1_000_000_000
 # A balance may lag behind its trade: only what stays the same so often is a residual.
 CONFIRMATIONS: Final = 3
+# So often the account may trade while it is read, until we say so and give up.
+BEGINNINGS: Final = 10
 _NOBODY: Final = ""
 # A list of orders costs as much weight as asking for five of them.
 _ORDERS_AT_ONCE_MIN: Final = 5
@@ -114,12 +116,21 @@ class Reconciliation:
 
         Raises ExchangeError when the books cannot begin: they must do so before the first order.
         """
-        if not self._state.orders and self._state.holdings.baseline is None:
+        for tried in range(1, BEGINNINGS + 1):
+            if self._state.orders or self._state.holdings.baseline is not None:
+                break
             try:
-                await self.is_explained()
+                is_explained = await self.is_explained()
             except TimeoutError as error:
                 text = "no answer in time to what the account holds and has traded"
                 raise ExchangeUnavailableError(text) from error
+            if is_explained:
+                break
+            if tried == BEGINNINGS:
+                raise ExchangeUnavailableError(
+                    f"something else trades the account: what it holds changed each of the "
+                    f"{tried} times it was read. Nothing was sent; start bagbot when it is quiet"
+                )
         await self.settle()
         for _ in range(CONFIRMATIONS):
             if not self._suspected:

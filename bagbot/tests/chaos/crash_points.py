@@ -10,7 +10,7 @@ import pkgutil
 import random
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from types import CodeType, ModuleType
+from types import CodeType, CoroutineType, FrameType, ModuleType
 from typing import Any, Final, TypeGuard
 
 from bagbot import trading
@@ -177,6 +177,7 @@ class CrashPoints:
 
 
 POINTS: Final = CrashPoints()
+_FILES: Final = frozenset(file for file, _, _ in POINTS.at)
 # Code does not change, so that what one seed has looked up serves all.
 _NAME_AT: Final[dict[tuple[CodeType, int], str | None]] = {}
 
@@ -293,17 +294,19 @@ class CrashWatch(Watch):
         """Return the points at which a task stands, the outermost first."""
         names = []
         inner: Any = task
-        while inner is not None:
-            frame = getattr(inner, "cr_frame", None)
-            if frame is None:
-                break
-            name = self._name(frame)
-            if name is not None:
-                names.append(name)
+        while isinstance(inner, CoroutineType):
+            # A frame is made only when asked for, and most code has no point.
+            if inner.cr_code.co_filename in _FILES:
+                frame = inner.cr_frame
+                if frame is None:
+                    break
+                name = self._name(frame)
+                if name is not None:
+                    names.append(name)
             inner = inner.cr_await
         return names
 
-    def _name(self, frame: Any) -> str | None:
+    def _name(self, frame: FrameType) -> str | None:
         key = frame.f_code, frame.f_lasti
         if key not in _NAME_AT:
             code = frame.f_code

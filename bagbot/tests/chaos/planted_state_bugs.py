@@ -330,6 +330,18 @@ def _() -> None:
     Reconciliation.start = later  # type: ignore[method-assign]
 
 
+@planted("books that could not begin, because something traded, are taken to have begun")
+def _() -> None:
+    def make(take: Any) -> Any:
+        async def careless(self: Any, symbols: Sequence[str]) -> bool:
+            await take(self, symbols)
+            return True
+
+        return careless
+
+    change(Reconciliation, "_take_baseline", make)
+
+
 @planted("an open order that a list omits is taken as cancelled")
 def _() -> None:
     def make(see: Any) -> Any:

@@ -195,6 +195,11 @@ class Wish:
     cancel_after_s: float | None = None
     repeats: int = 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this caller wants nothing more."""
+        return self.is_told and not self.repeats and self.cancel_after_s is None
+
 
 class World:
     """Everything of one seed."""
@@ -230,6 +235,11 @@ class World:
         self.oracle.host, self.oracle.disk = self.host, self.disk
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
+        self.settings = ExecutorSettings(
+            price_interval_s=20.0,
+            price_age_max_s=30.0,
+            probe_interval_s=rng.choice((2.0, 8.0)),
+        )
         self.switch = "off"
         self.is_done = False
         self.stops_at_ns: int | None = None
@@ -531,7 +541,7 @@ class World:
             journal=journal,
             risk_manager=RiskManager(self.limits),
             clock=self.clock,
-            settings=ExecutorSettings(price_interval_s=20.0, price_age_max_s=30.0),
+            settings=self.settings,
             snapshot=snapshot,
         )
         engine.listen(self._listen)
@@ -557,7 +567,11 @@ class World:
         await journal.close()
 
     async def _work(self, engine: OrderExecutor) -> None:
-        tasks = [asyncio.ensure_future(self._call(engine, wish)) for wish in self.wishes]
+        tasks = [
+            asyncio.ensure_future(self._call(engine, wish))
+            for wish in self.wishes
+            if not wish.is_over
+        ]
         if self.kill_on_s is not None:
             tasks.append(asyncio.ensure_future(self._switch(engine)))
         watching = asyncio.ensure_future(self._look_at_alarms(engine))
