@@ -1,19 +1,18 @@
 """The kill switch, and what a supervisor asks: does it live, does it take orders?"""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from bagbot.api import schemas, views
 from bagbot.api.json_body import FieldError, parsed_object, shown, text_of
 from bagbot.api.problems import RETRY_AFTER_S, ProblemError
-from bagbot.api.security import RequireScope, body_of, system_of
-from bagbot.api.tokens import Scope, Token
+from bagbot.api.security import CanKill, RequireScope, body_of, system_of
+from bagbot.api.tokens import Scope
 
 BODY_BYTES_MAX: Final = 64 * 1024
 
 router = APIRouter(tags=["control"])
-CanKill = Annotated[Token, Depends(RequireScope(Scope.KILL))]
 
 _KILL_DOCS: Final[dict[str, Any]] = {
     "requestBody": {

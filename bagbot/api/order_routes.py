@@ -11,10 +11,17 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from bagbot.api import schemas, views
-from bagbot.api.json_body import parsed_object, shown
+from bagbot.api.json_body import FieldError, parsed_object, shown, text_of
 from bagbot.api.order_body import fingerprint, order_request_from
 from bagbot.api.problems import ProblemError
-from bagbot.api.security import BEARER, RequireScope, authorized, body_of, system_of
+from bagbot.api.security import (
+    BEARER,
+    CanKill,
+    RequireScope,
+    authorized,
+    body_of,
+    system_of,
+)
 from bagbot.api.system import ApiSystem
 from bagbot.api.tokens import Scope
 from bagbot.domain.order import Order, OrderIntent, OrderStatus, intent_id
@@ -34,6 +41,12 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 SymbolFilter = Annotated[str | None, Query(description="BTC/USDT or BTCUSDT.")]
 
+_WRITE_OFF_DOCS: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": schemas.WriteOffBody.model_json_schema()}},
+    },
+}
 _PLACE_DOCS: Final[dict[str, Any]] = {
     "security": [{BEARER: []}],
     "parameters": [
@@ -203,6 +216,31 @@ async def cancel_order(request: Request, order_id: str) -> Response:
     )
     view = views.order_view(order, executor.state)
     return views.json_response(view, status=200 if order.is_final else 202)
+
+
+@router.post(
+    "/orders/{order_id}/write-off",
+    response_model=schemas.OrderView,
+    summary="Write off an order that the exchange has forgotten",
+    responses=schemas.problems(400, 401, 403, 404, 409, 413, 422, 502, 503),
+    openapi_extra=_WRITE_OFF_DOCS,
+)
+async def write_off_order(request: Request, order_id: str, token: CanKill) -> Response:
+    """End an order on your word that the exchange does not have it; the reason is recorded.
+
+    The exchange is asked once more: what it still tells of the order is taken instead, and one
+    that is open there is a 409 (cancel it). One that never appeared becomes NOT_ACCEPTED, one that
+    did becomes CANCELLED. A trade of it that is told later is booked all the same.
+    """
+    executor = system_of(request).executor
+    _found(executor.state, order_id)
+    body = parsed_object(await body_of(request, bytes_max=ORDER_BYTES_MAX))
+    for name in body:
+        if name != "reason":
+            raise FieldError(shown(name), "is no field of this request; reason is the only one")
+    reason = text_of("reason", body.get("reason"))
+    order = await executor.write_off(order_id, reason, by=f"api:{token.id}")
+    return views.json_response(views.order_view(order, executor.state))
 
 
 @router.get(

@@ -173,6 +173,12 @@ class KillSwitchBody(_Shape):
     reason: str | None = Field(None, max_length=200)
 
 
+class WriteOffBody(_Shape):
+    """Why an order is written off."""
+
+    reason: str = Field(max_length=200)
+
+
 class KillSwitchView(_Shape):
     """Whether the kill switch is on, and why.
 

@@ -2,9 +2,9 @@
 
 import hmac
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.types import ASGIApp, Receive, Send
@@ -68,6 +68,9 @@ class RequireScope(SecurityBase):
     async def __call__(self, request: Request) -> Token:
         """Return the request's token; `async` so that it needs no thread."""
         return authorized(request, self._scope)
+
+
+CanKill = Annotated[Token, Depends(RequireScope(Scope.KILL))]
 
 
 def is_webhook_secret(sent: object, secrets: Sequence[str]) -> bool:

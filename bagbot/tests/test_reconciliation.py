@@ -21,7 +21,7 @@ from bagbot.tests.test_order_path import BY_STREAM, ask, submitted, trading
 from bagbot.trading.account_state import EXTERNAL
 from bagbot.trading.connectors import BinanceConnector, binance_connector
 from bagbot.trading.order_executor import OrderExecutor
-from bagbot.trading.submission import ExecutorSettings
+from bagbot.trading.submission import ExecutorSettings, OrderConflictError
 
 AUDITED = ExecutorSettings(
     send_timeout_s=0.6,
@@ -314,6 +314,52 @@ async def test_an_order_that_the_exchange_forgot_is_an_alarm_once(
         await executor.set_kill_switch(None, by="a human who looked")
         await asyncio.sleep(1)
         assert executor.disputes == {}
+
+
+async def test_a_forgotten_order_ends_when_a_human_writes_it_off(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+        with pytest.raises(OrderConflictError, match="may still arrive"):
+            await executor.write_off(rests.id, "in a hurry", by="a human")
+        await asyncio.sleep(1.1)
+        with pytest.raises(OrderConflictError, match="as OPEN: cancel it"):
+            await executor.write_off(rests.id, "by mistake", by="a human")
+        assert executor.state.orders[rests.id].status is OrderStatus.OPEN
+    async with SimulatorServer(simulator.settings) as amnesiac:
+        async with trading(amnesiac, tmp_path, AUDITED) as executor:
+            reserved, _ = executor.state.pending("BTC/USDT")
+            assert reserved == Decimal("0.01")
+            ended = await executor.write_off(rests.id, "the venue was reset", by="a human")
+            assert ended.status is OrderStatus.CANCELLED
+            assert ended.reason == "written off by a human: the venue was reset"
+            assert executor.state.pending("BTC/USDT") == (0, 0)
+            with pytest.raises(OrderConflictError, match="CANCELLED already"):
+                await executor.write_off(rests.id, "once more", by="a human")
+        async with trading(amnesiac, tmp_path, AUDITED) as executor:
+            assert executor.state.orders[rests.id] == ended
+
+
+async def test_what_is_written_off_and_trades_after_all_is_booked_and_an_alarm(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    hidden = {"kind": "hide", "count": 1_000_000}
+    none_open = {"kind": "answer", "path": "/api/v3/openOrders", "status": 200, "body": {}}
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+        await asyncio.sleep(1.1)
+        for fault in (hidden, none_open | {"count": 1_000_000}):
+            await ask(simulator, "POST", "/admin/faults", fault)
+        await executor.write_off(rests.id, "it looked gone", by="a human")
+        await ask(simulator, "POST", f"/admin/price?symbol=BTCUSDT&price={price - 4000}")
+        await until(lambda: executor.state.orders[rests.id].filled == Decimal("0.01"))
+        position = executor.state.ledger.position("main", "BTC/USDT").quantity
+        assert position == Decimal("0.00999")
 
 
 async def test_an_order_with_our_mark_that_the_journal_lacks_is_an_alarm(

@@ -68,9 +68,11 @@ async def test_a_connection_is_replaced_before_it_ends_and_not_one_trade_is_miss
         ) as connector,
         listening(connector) as heard,
     ):
-        while await sockets_opened(simulator) < 4:
+        ordered = 0
+        while ordered <= 20 or await sockets_opened(simulator) < 4:
             for _ in range(5):
                 await connector.create_order(market("buy", "0.001"))
+            ordered += 5
             await asyncio.sleep(0.01)
         executions = await ask(simulator, "GET", "/admin/trades")
         await until(lambda: trade_ids(heard) == {str(e["trade_id"]) for e in executions})

@@ -345,6 +345,24 @@ class OrderExecutor:
             await self._reconciliation.look_up(order_id)
         return self.state.orders[order_id]
 
+    async def write_off(self, order_id: str, reason: str, *, by: str) -> Order:
+        """End an order that the exchange has forgotten, or that cannot be looked up there.
+
+        A human says so, with a reason that is recorded. What the exchange still tells of the
+        order counts more: then it ends as that says. One that was never seen there becomes
+        NOT_ACCEPTED, one that was becomes CANCELLED; a trade of it that is told later is still
+        booked. Raises KeyError, NotReadyError, ExchangeError, TimeoutError, and
+        OrderConflictError when it has ended already, may still arrive, or is open there.
+        """
+        self._require_ready()
+        order = self.state.orders[order_id]
+        if order.is_final:
+            raise OrderConflictError(f"order {order_id} is {order.status.value} already")
+        await self._reconciliation.write_off(order_id, f"written off by {by}: {reason}")
+        order = self.state.orders[order_id]
+        logger.warning("order written off", order_id=order_id, status=order.status.value, by=by)
+        return order
+
     async def refresh(self, symbol: str) -> None:
         """Ask the exchange what became of a symbol's open orders: who decides now sees the newest.
 

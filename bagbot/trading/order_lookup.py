@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -70,13 +71,35 @@ class OrderLookup:
         self._absences.pop(order.id, None)
         return told
 
+    def is_past_fence(self, order: Order) -> bool:
+        """Return whether an order that was sent, if it has not arrived by now, never will."""
+        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
+        return reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms)
+
+    async def find_now(self, order: Order) -> ExchangeOrder | None:
+        """Return what the exchange tells of an order at this moment, or None: that proves nothing.
+
+        Raises ExchangeError or TimeoutError when the question itself failed.
+        """
+        symbol = order.intent.request.symbol
+        ids = {send.client_order_id for send in order.sends.values()}
+        async with asyncio.timeout(self._settings.read_timeout_s):
+            if "fetch_order" in self._capabilities:
+                with suppress(OrderNotFoundError):
+                    return await self._connector.fetch_order(
+                        order.exchange_order_id, symbol, client_order_id=order.client_order_id
+                    )
+            if "fetch_open_orders" in self._capabilities:
+                for told in await self._connector.fetch_open_orders(symbol):
+                    if told.id == order.exchange_order_id or told.client_order_id in ids:
+                        return told
+        return None
+
     async def _weigh_absence(
         self, order: Order
     ) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Collect, one question at a time, what together proves that an order never arrived."""
-        now_ms = self._connector.stamp().get("timestamp", self._clock.time_ns() // 1_000_000)
-        is_past_fence = reconciler.is_past_fence(order, now_ms, self._settings.fence_margin_ms)
-        if not is_past_fence and not self._is_barred(order):
+        if not self.is_past_fence(order) and not self._is_barred(order):
             return None
         since_ms = order.sends[order.attempt].timestamp_ms - self._settings.fence_margin_ms
         absence = self._absences.setdefault(order.id, reconciler.Absence(since_ms=since_ms))

@@ -20,7 +20,7 @@ from bagbot.domain.errors import (
     IllegalTransitionError,
     OrderNotFoundError,
 )
-from bagbot.domain.events import Cancelled, Expired
+from bagbot.domain.events import Cancelled, Expired, NotAccepted
 from bagbot.domain.order import Order, OrderStatus
 from bagbot.trading import order_tokens, reconciler
 from bagbot.trading.account_book import AccountBook
@@ -34,7 +34,7 @@ from bagbot.trading.journal_records import (
     TradesCovered,
 )
 from bagbot.trading.order_lookup import OrderLookup
-from bagbot.trading.submission import ExecutorSettings
+from bagbot.trading.submission import ExecutorSettings, OrderConflictError
 
 logger = structlog.get_logger(__name__)
 
@@ -258,6 +258,41 @@ class Reconciliation:
         finally:
             if not lock.locked() and self._state.orders[order_id].is_final:
                 self._looking.pop(order_id, None)
+
+    async def write_off(self, order_id: str, words: str) -> None:
+        """End an order that the exchange does not have, on the word of a human who has looked.
+
+        It is asked for once more, and what the exchange tells of it is learned instead. Raises
+        OrderConflictError while it may still arrive or is open, ExchangeError, TimeoutError.
+        """
+        async with self._looking.setdefault(order_id, asyncio.Lock()):
+            order = self._state.orders[order_id]
+            if order_id in self.in_flight or not self._lookup.is_past_fence(order):
+                raise OrderConflictError(
+                    f"order {order_id} may still arrive at the exchange: it is being looked up; "
+                    f"wait until its time window is over by {self._settings.fence_margin_ms} ms"
+                )
+            told = await self._lookup.find_now(order)
+            if told is not None:
+                await self.learn_told(order_id, told)
+                order = self._state.orders[order_id]
+                if not order.is_final:
+                    raise OrderConflictError(
+                        f"the exchange has order {order_id}, as {order.status.value}: cancel it"
+                    )
+            # What came meanwhile is known better than by anybody's word.
+            order, now_ns = self._state.orders[order_id], self._clock.time_ns()
+            if order.is_final:
+                return
+            exchange_id = order.exchange_order_id
+            await self._book.learn(
+                order_id,
+                [
+                    NotAccepted(time_ns=now_ns, attempt=order.attempt, proof=words)
+                    if exchange_id is None
+                    else Cancelled(time_ns=now_ns, exchange_order_id=exchange_id, reason=words)
+                ],
+            )
 
     async def _take_token_back(self, order_id: str) -> None:
         """Bar an order in doubt that was not found: without its token it cannot be executed."""

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from bagbot.api import schemas
+from bagbot.domain.clock import ManualClock
 from bagbot.domain.errors import (
     AuthenticationError,
     ExchangeUnavailableError,
@@ -18,7 +19,10 @@ from bagbot.domain.errors import (
 from bagbot.domain.order import OrderStatus
 from bagbot.tests.api.desk_exchange import DeskExchange
 from bagbot.tests.api.running_api import BUY, running_api
+from bagbot.tests.trading.strangers_exchange import StrangersConnector
 from bagbot.trading.risk_manager import RiskLimits
+
+SECOND_NS = 1_000_000_000
 
 
 def assert_problem(answer, status, slug):
@@ -422,6 +426,55 @@ async def test_trouble_with_the_exchange_is_told_as_such(tmp_path, failure, stat
         assert_problem(answer, status, slug)
         if isinstance(failure, RateLimitedError):
             assert answer.headers["retry-after"] == "7"
+
+
+async def test_a_forgotten_order_is_written_off_by_who_may_kill_and_for_a_reason(tmp_path):
+    clock, exchange = ManualClock(1_000 * SECOND_NS), DeskExchange()
+    async with running_api(tmp_path, exchange, clock=clock) as api:
+        placed = (await api.order("k1", type="limit", price="90")).json()
+        path = f"/orders/{placed['id']}/write-off"
+        await api.until_status(placed["id"], OrderStatus.OPEN)
+        exchange.orders.clear()
+        said = {"reason": "the test venue was reset"}
+        trader = api.system.tokens.create(["read", "trade"])
+        assert_problem(await api.ask("POST", path, token=trader, json=said), 403, "scope-missing")
+        for wrong in ({}, {"reason": ""}, {"reason": "x", "amount": "1"}):
+            assert_problem(await api.ask("POST", path, json=wrong), 422, "invalid-field")
+        unknown = await api.ask("POST", "/orders/ord_none/write-off", json=said)
+        assert_problem(unknown, 404, "order-not-found")
+        problem = assert_problem(await api.ask("POST", path, json=said), 409, "order-conflict")
+        assert "may still arrive" in problem["detail"]
+        clock.advance(61 * SECOND_NS)
+        await until_sent(api)
+        answer = await api.ask("POST", path, json=said)
+        assert answer.status_code == 200, answer.text
+        schemas.OrderView.model_validate(answer.json())
+        assert answer.json()["status"] == "CANCELLED"
+        assert answer.json()["reason"].endswith(": the test venue was reset")
+        assert_problem(await api.ask("POST", path, json=said), 409, "order-conflict")
+
+
+async def until_sent(api):
+    """What the exchange answered is known a moment before the task that sent the order ends."""
+    while api.executor._reconciliation.in_flight:
+        await asyncio.sleep(0.01)
+
+
+async def test_an_order_nobody_can_look_up_is_written_off_as_not_accepted(tmp_path):
+    clock, exchange = ManualClock(1_000 * SECOND_NS), StrangersConnector()
+
+    def no_answer(_: object) -> object:
+        raise OutcomeUnknownError("no answer")
+
+    exchange.on_create = no_answer
+    async with running_api(tmp_path, exchange, clock=clock) as api:
+        placed = (await api.order("k1")).json()
+        await api.until_status(placed["id"], OrderStatus.UNKNOWN)
+        clock.advance(61 * SECOND_NS)
+        await until_sent(api)
+        said = {"reason": "the exchange's page does not show it"}
+        answer = await api.ask("POST", f"/orders/{placed['id']}/write-off", json=said)
+        assert answer.json()["status"] == "NOT_ACCEPTED", answer.text
 
 
 async def test_a_bug_is_answered_without_its_stack_trace(tmp_path):

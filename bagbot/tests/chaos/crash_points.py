@@ -116,8 +116,8 @@ NEEDS: Final = {
 }
 # What is only waited for when two cancels of one order are under way at a time.
 _IMPATIENCE: Final = "reconciliation.look_up #1"
-# Functions that neither submit, cancel nor recover.
-_NOT_ON_THE_PATH: Final = frozenset({"until_settled"})
+# Functions that neither submit, cancel nor recover; a human's word has one await that is recorded.
+_NOT_ON_THE_PATH: Final = frozenset({"until_settled", "write_off", "find_now"})
 
 
 @dataclass(frozen=True, slots=True)
