@@ -456,8 +456,7 @@ async def test_a_forgotten_order_is_written_off_by_who_may_kill_and_for_a_reason
 
 async def until_sent(api):
     """What the exchange answered is known a moment before the task that sent the order ends."""
-    while api.executor._reconciliation.in_flight:
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*api.executor._sends)
 
 
 async def test_an_order_nobody_can_look_up_is_written_off_as_not_accepted(tmp_path):
