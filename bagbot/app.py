@@ -404,6 +404,8 @@ async def _serve(
         log_config=None,
         access_log=False,
         http="httptools",
+        # Nothing here asks where a request comes from, so no header needs to say it.
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config, on_ready)
