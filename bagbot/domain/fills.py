@@ -257,6 +257,11 @@ def would_take(order: WorkingOrder, price: int) -> bool:
     return price <= order.limit if order.is_buy else price >= order.limit
 
 
+def is_refused_awake(order: WorkingOrder) -> bool:
+    """Return whether a LIMIT_MAKER woke at a price at which it would take: it ends there (F12)."""
+    return order.kind == LIMIT_MAKER and order.since > 0 and would_take(order, order.since)
+
+
 def at_price(order: WorkingOrder, price: int, costs: Costs) -> Outcome:
     """Return what the order does while the market stands at `price`: F1 to F8."""
     if order.kind == MARKET:
@@ -444,6 +449,7 @@ def play_range(
 def _play(live: list[WorkingOrder], bar: Bar, costs: Costs, budget_lots: int) -> Played:
     events: list[Event] = []
     while True:
+        _end_refused(live, events)
         place, outcome = next_to_act(live, range(len(live)), len(live), bar, costs, budget_lots)
         if place < 0:
             break
@@ -473,18 +479,30 @@ def _carry_out(
         role = MAKES if outcome.doing == MAKES else TAKES
         events.append(Event(FILLED, order.number, outcome.price, lots, role))
         order.lots -= lots
-    if order.pair:
-        for other in [
-            each for each in live if each.pair == order.pair and each.number != order.number
-        ]:
-            events.append(Event(CANCELLED, other.number, 0, other.lots, 0))
-            _end(live, other, events)
+    _end_mates(live, order, events)
     if order.lots == 0:
         live.remove(order)
         for child in live:
             if child.parent == order.number:
                 wake(child, outcome.at, doubts)
     return budget_lots if budget_lots == UNLIMITED else budget_lots - lots
+
+
+def _end_refused(live: list[WorkingOrder], events: list[Event]) -> None:
+    """End who woke where it would take, before anything else happens, and its pair with it."""
+    for order in [each for each in live if is_refused_awake(each)]:
+        # Its pair may have taken it along.
+        if order in live:
+            events.append(Event(EXPIRED, order.number, 0, order.lots, 0))
+            _end(live, order, events)
+            _end_mates(live, order, events)
+
+
+def _end_mates(live: list[WorkingOrder], order: WorkingOrder, events: list[Event]) -> None:
+    mates = [each for each in live if each.pair == order.pair and each.number != order.number]
+    for other in mates if order.pair else []:
+        events.append(Event(CANCELLED, other.number, 0, other.lots, 0))
+        _end(live, other, events)
 
 
 def _end(live: list[WorkingOrder], order: WorkingOrder, events: list[Event]) -> None:

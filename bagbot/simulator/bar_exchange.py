@@ -2,8 +2,8 @@
 
 It differs in four ways: what fills or triggers is judged by bars, a fee is rounded up, a fill at
 an open is a taker's even if the order had rested, and a pending order whose price is reached
-already when it begins acts at once instead of being refused (FILL_RULES, F12). The book keeps
-resting orders and the market's quotes to be looked at; nothing matches in it.
+already when it begins acts at once instead of being refused, a LIMIT_MAKER excepted (FILL_RULES,
+F12). The book keeps resting orders and the market's quotes to be looked at; nothing matches in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from bagbot.domain import fills
 from bagbot.simulator.amounts import quote_amount
 from bagbot.simulator.bar_matcher import BarEvent, BarMatcher
 from bagbot.simulator.book_matcher import Match, Plan
-from bagbot.simulator.exchange import Moment
+from bagbot.simulator.exchange import REJECT_REASONS, Moment
 from bagbot.simulator.list_exchange import ListExchange
 from bagbot.simulator.order_filters import check_filters_live
 from bagbot.simulator.orders import (
@@ -21,6 +21,7 @@ from bagbot.simulator.orders import (
     ExpiryReason,
     Order,
     OrderRefusedError,
+    OrderType,
     PlaceOrder,
     Refusal,
     TradePrint,
@@ -100,9 +101,7 @@ class BarExchange(ListExchange):
             # The others of an OCO end before it acts, so what the rules cancel has ended by then.
             assert event.kind != fills.CANCELLED, event
             if event.kind == fills.EXPIRED:
-                if order.type.has_limit:
-                    self._take_off(order)
-                self._finish_placing(order, Plan([], order.remaining), now)
+                self._end_unfilled(order, now)
                 continue
             if order.list_id >= 0:
                 self._leg_starts(order, now)
@@ -118,8 +117,18 @@ class BarExchange(ListExchange):
             if order.trailing_delta and not order.is_working:
                 self._changes.orders[order.order_id] = order
 
+    def _end_unfilled(self, order: Order, now: Moment) -> None:
+        if order.type.has_limit:
+            self._take_off(order)
+        if order.type is OrderType.LIMIT_MAKER:
+            # It began where it would have taken (F12); its pair ends with it.
+            would_take = REJECT_REASONS[Refusal.WOULD_TAKE]
+            self._expire(order, ExpiryReason.REJECTED, now, reject_reason=would_take)
+            return
+        self._finish_placing(order, Plan([], order.remaining), now)
+
     def _check_pending(self, legs: Sequence[Order]) -> None:
-        """Check nothing: what is reached already acts at once (F12)."""
+        """Check nothing: what is reached already acts at once, or is told as expired (F12)."""
 
     def _plan_pending(self, order: Order) -> Plan:
         return Plan([], order.quantity)

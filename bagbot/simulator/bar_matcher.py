@@ -86,7 +86,7 @@ class BarMatcher:
         return [
             event
             for account_id, own in _by_account(orders)
-            for event in self._resting_events(account_id, own, None)
+            for event in self._resting_events(account_id, own, None, are_waking=True)
         ]
 
     def play_range(
@@ -143,10 +143,17 @@ class BarMatcher:
             self._left[account_id] = left - quantity // self._rules.lot
 
     def _resting_events(
-        self, account_id: int, orders: list[Order], bar: fills.Bar | None
+        self,
+        account_id: int,
+        orders: list[Order],
+        bar: fills.Bar | None,
+        *,
+        are_waking: bool = False,
     ) -> list[BarEvent]:
         by_number = {order.order_id: order for order in orders}
         working = [self._working(order) for order in orders]
+        for order in working if are_waking else []:
+            fills.wake(order, self._open_ticks, 0)
         budget_lots = self._left.get(account_id, self._budget_lots)
         if bar is None:
             played = fills.open_bar(working, self._open_ticks, self._costs, budget_lots)

@@ -499,7 +499,7 @@ def _end_mates(book: Book, order: OrderRow) -> None:
 
 
 def _wake_children(book: Book, number: int, price: int, doubts: int) -> None:
-    """Wake what waited for an order that has filled; what can't be locked then, ends (F12)."""
+    """Wake what waited for an order that has filled; what is refused then, ends (F12)."""
     account = book.account
     for place_ in range(account.working_count):
         child = book.orders[book.account.working[place_]]
@@ -511,7 +511,7 @@ def _wake_children(book: Book, number: int, price: int, doubts: int) -> None:
         place_ += 1
         if child.parent or child.status != tables.SLEEPING:
             continue
-        reason = _reduced(book, child)
+        reason = tables.WOULD_TAKE if fills.is_refused_awake(child) else _reduced(book, child)
         if not reason and not money.lock(book, child, price):
             reason = _no_money(book)
         if reason:
@@ -715,11 +715,11 @@ def _refusal_now(
 ) -> int:
     """Return why an order that is to work from now on is refused, or 0, its money locked."""
     price = book.account.price
+    if order.kind == fills.LIMIT_MAKER and fills.would_take(order, price):
+        return tables.WOULD_TAKE
     if not is_woken:
         if fills.would_trigger(order, price) and not order.trailing_ppm:
             return tables.WOULD_TRIGGER
-        if order.kind == fills.LIMIT_MAKER and fills.would_take(order, price):
-            return tables.WOULD_TAKE
         if order.is_reduce_only and order.is_buy and not book.rules.is_margin:
             return tables.REDUCE_ONLY
     order.best = price

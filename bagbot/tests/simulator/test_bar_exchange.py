@@ -12,6 +12,7 @@ from bagbot.simulator.bar_exchange import BarExchange
 from bagbot.simulator.exchange import Moment
 from bagbot.simulator.order_lists import PlaceOrderList
 from bagbot.simulator.orders import (
+    ExpiryReason,
     OrderRefusedError,
     OrderStatus,
     OrderType,
@@ -306,6 +307,40 @@ def test_lists_are_played_by_the_rules_and_the_money_adds_up(course, charges):
     assert all(held.free >= 0 and held.locked >= 0 for held in balances.values())
     locked = sum(order.locked for order in there.exchange.open_orders(1))
     assert locked == sum(held.locked for held in balances.values())
+
+
+@pytest.mark.parametrize("limit", [MIDDLE, MIDDLE - 10], ids=["at the open", "inside the bar"])
+def test_a_limit_maker_that_would_take_when_it_begins_expires_and_its_pair_with_it(limit):
+    course = Course(fills.Costs())
+    course.open(BAR)
+    stop = {"stop_price": (MIDDLE - 100) * RULES.tick}
+    followers = [
+        ((OrderType.STOP_LOSS, False, 0, 100), stop),
+        ((OrderType.LIMIT_MAKER, False, limit, 100), {}),
+    ]
+    course.exchange.place_list(
+        PlaceOrderList(
+            account_id=1,
+            symbol="BTCUSDT",
+            working=command((OrderType.LIMIT, True, limit, 100)),
+            followers=tuple(command(wish, **more) for wish, more in followers),
+        ),
+        NOW,
+    )
+    changes = course.exchange.take_changes()
+    if limit < MIDDLE:
+        course.exchange.play_range("BTCUSDT", *(each * RULES.tick for each in BAR[1:4]), NOW)
+        changes = course.exchange.take_changes()
+    assert [told(execution)[1:] for execution in changes.executions] == [
+        (limit, 100, limit < MIDDLE)
+    ]
+    ended = [order for order in changes.orders.values() if order.status is OrderStatus.EXPIRED]
+    assert {order.type for order in ended} == {OrderType.LIMIT_MAKER, OrderType.STOP_LOSS}
+    assert {order.expiry_reason for order in ended} == {ExpiryReason.REJECTED}
+    reasons = [getattr(event, "reject_reason", "NONE") for event in changes.events]
+    assert reasons.count("WOULD_MATCH_IMMEDIATELY") == 1
+    assert course.exchange.open_orders(1) == []
+    assert all(held.locked == 0 for held in course.exchange.balances[1].values())
 
 
 BAR = fills.Bar(MIDDLE, MIDDLE + 50, MIDDLE - 50, MIDDLE + 10, 1_000)

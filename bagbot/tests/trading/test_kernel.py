@@ -4,7 +4,7 @@ import random
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bagbot.domain import fills
@@ -235,6 +235,7 @@ def test_on_spot_every_unit_is_accounted_for(seed):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds)
+@example(seed=1808)
 def test_no_fill_is_outside_its_bar_and_none_comes_before_its_order(seed):
     script = Script(seed, fees=False)
     desk = play(script)
@@ -418,6 +419,35 @@ def test_an_exit_that_is_satisfied_when_its_entry_fills_acts_at_once():
     engine.act()
     assert statuses(engine) == [("filled", 0), ("filled", 0), ("refused", tables.WOULD_TRIGGER)]
     assert fills_of(engine.desk) == [(1, 10_000, 1_000, False), (2, 10_000, 999, False)]
+
+
+def test_a_limit_maker_that_would_take_when_its_entry_fills_ends_and_its_pair_with_it():
+    engine = spot_engine(cash=10_000)
+    entry = engine.place(True, 1.0, fills.LIMIT, 99.95, NOT_GIVEN, 0, 1, False, 0, 0)
+    stop = sell(engine, 0.5, stop=95.0, parent=entry)
+    maker(engine, 99.95, pair=stop, parent=entry)
+    maker(engine, 99.96, parent=entry)
+    engine.act()
+    engine.close_bar(1)
+    # After the entry has filled, it is refused like any that is placed.
+    maker(engine, 100.0, parent=entry)
+    maker(engine, 100.01, parent=entry)
+    engine.act()
+    assert statuses(engine) == [
+        ("filled", 0),
+        ("cancelled", tables.BY_PAIR),
+        ("expired", tables.WOULD_TAKE),
+        ("filled", 0),
+        ("refused", tables.WOULD_TAKE),
+        ("open", 0),
+    ]
+    assert fills_of(engine.desk) == [(1, 9_995, 1_000, True), (4, 9_996, 250, True)]
+    assert engine.desk.account.base_locked == 25_000_000
+
+
+def maker(engine, limit, *, pair=0, parent=0):
+    kind = fills.LIMIT_MAKER
+    return engine.place(False, 0.25, kind, limit, NOT_GIVEN, 0, 1, False, pair, parent)
 
 
 def test_a_stop_that_gaps_beyond_the_money_expires_and_gives_back_what_it_locked():
