@@ -9,6 +9,7 @@ from bagbot.tests.chaos.crash_points import POINTS, UNREACHABLE
 from bagbot.tests.chaos.faults import ALL
 from bagbot.tests.chaos.world import prepare_process, run_seed
 
+EVERY_S: Final = 30.0
 REPLAY: Final = "python -m bagbot.tests.chaos --seed {}"
 
 
@@ -23,7 +24,12 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.seed is not None:
         return _replay(asked.seed)
-    total = run(asked.seeds, first=asked.first, processes=asked.processes)
+    progress = Progress(asked.seeds)
+    try:
+        total = run(asked.seeds, first=asked.first, processes=asked.processes, tell=progress.tell)
+    except KeyboardInterrupt:
+        _say(f"interrupted after {progress.line}")
+        return 130
     if asked.table:
         _print_table(total)
     for seed, violation in total.violations[:20]:
@@ -36,6 +42,26 @@ def main() -> int:
         _say("replay: " + REPLAY.format(total.violations[0][0]))
     _say(total.line())
     return 0 if total.is_good else 1
+
+
+class Progress:
+    """Tells now and then how far a run has got."""
+
+    def __init__(self, seeds: int) -> None:
+        self._seeds = seeds
+        # Soon, so that one sees that it runs.
+        self._next_s = 0.0
+        self.line = "no seed"
+
+    def tell(self, total: Total) -> None:
+        """Take note of how it stands."""
+        rate = total.seeds / total.seconds
+        left_s = (self._seeds - total.seeds) / rate
+        found = f"{len(total.violations)} violations"
+        self.line = f"{total.seeds:,} of {self._seeds:,} seeds, {rate:.1f} a second, {found}"
+        if total.seconds >= self._next_s:
+            self._next_s = total.seconds + EVERY_S
+            sys.stderr.write(f"{self.line}, {left_s / 60:.0f} min left\n")
 
 
 def _replay(seed: int) -> int:

@@ -4,9 +4,10 @@ import gc
 import hashlib
 import multiprocessing
 import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,13 +84,23 @@ class Total:
         )
 
 
-def run(seeds: int, *, first: int = 0, processes: int | None = None) -> Total:
-    """Run `seeds` seeds from `first` on, on so many processes (None: one per core)."""
+def run(
+    seeds: int,
+    *,
+    first: int = 0,
+    processes: int | None = None,
+    tell: Callable[[Total], None] = lambda _: None,
+) -> Total:
+    """Run `seeds` seeds from `first` on, on so many processes (None: one per core).
+
+    `tell` hears after each seed how it stands.
+    """
     total, began_s = Total(), time.monotonic()
     for outcome in _outcomes(first, seeds, processes or os.cpu_count() or 1):
         total.add(outcome)
+        total.seconds = time.monotonic() - began_s
+        tell(total)
     total.violations.sort()
-    total.seconds = time.monotonic() - began_s
     return total
 
 
@@ -106,6 +117,9 @@ def _outcomes(first: int, seeds: int, processes: int) -> Iterator[Outcome]:
 
 def prepare_worker() -> None:
     """Make this process fit to run seeds."""
+    if multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches everybody; whoever has asked for the seeds says how far they got.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare_process()
     # What is loaded by now stays; the collector need not look at it again and again.
     gc.collect()

@@ -7,6 +7,7 @@ clock and page sizes into the engine's modules.
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -68,6 +69,25 @@ def test_same_seeds_give_the_same_trace_in_any_process() -> None:
     two = chaos("--seeds", "30", "--processes", "2", hash_seed="2").splitlines()[-1]
     assert one == two
     assert one != chaos("--seeds", "30", "--first", "1").splitlines()[-1]
+
+
+def test_a_run_that_is_interrupted_says_how_far_it_got() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "bagbot.tests.chaos", "--seeds", "100000", "--processes", "2"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stderr is not None
+    told = running.stderr.readline()
+    os.killpg(running.pid, signal.SIGINT)
+    said, complaints = running.communicate(timeout=60)
+    assert re.fullmatch(r"[\d,]+ of 100,000 seeds, .* 0 violations, \d+ min left\n", told)
+    assert (running.returncode, complaints) == (130, "")
+    assert re.fullmatch(r"interrupted after [\d,]+ of 100,000 seeds, .* 0 violations\n", said)
 
 
 def test_planted_bugs_are_caught() -> None:
