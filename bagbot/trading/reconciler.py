@@ -27,6 +27,9 @@ from bagbot.trading.journal_records import ExternalOrderSeen
 
 ABSENCES_NEEDED: Final = 3
 _QUERIES_PER_SEARCH: Final = 5
+# An exchange takes a timestamp that is ahead of its clock (Binance up to a second), so that what it
+# did with an order may bear an earlier time; and a clock may be set back.
+_CLOCK_SLACK_NS: Final = 5_000_000_000
 # How `bagbot.domain.order.client_order_id` looks.
 _OUR_MARK: Final = re.compile(r"bb[a-z2-7]{24}")
 
@@ -109,6 +112,11 @@ class Contested:
     message: str
 
 
+def sent_since_ns(order: Order) -> int:
+    """Return since when, by the exchange's clock, a sent order may have been there."""
+    return min(send.timestamp_ms for send in order.sends.values()) * 1_000_000 - _CLOCK_SLACK_NS
+
+
 def may_be(order: Order, told: ExchangeOrder) -> bool:
     """Whether `told` could be our order of unknown outcome under an id that is not ours.
 
@@ -117,7 +125,6 @@ def may_be(order: Order, told: ExchangeOrder) -> bool:
     request = order.intent.request
     if order.exchange_order_id is not None or not order.sends:
         return False
-    sent_ns = min(send.timestamp_ms for send in order.sends.values()) * 1_000_000
     return (
         told.status is ExchangeOrderStatus.CANCELED
         and told.symbol == request.symbol
@@ -127,7 +134,7 @@ def may_be(order: Order, told: ExchangeOrder) -> bool:
         and (request.price is None or told.price in (None, request.price))
         and told.trigger_price in (None, request.trigger_price)
         and told.trailing_delta in (None, request.trailing_delta)
-        and told.exchange_time_ns >= sent_ns
+        and told.exchange_time_ns >= sent_since_ns(order)
     )
 
 

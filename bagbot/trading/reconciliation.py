@@ -434,11 +434,11 @@ class Reconciliation:
         Only an order that is not settled can lack a trade.
         """
         orders = (self._state.orders[order_id] for order_id in self._state.live)
-        sent_ms = [send.timestamp_ms for order in orders for send in order.sends.values()]
-        if not sent_ms:
+        since_ns = [reconciler.sent_since_ns(order) for order in orders if order.sends]
+        if not since_ns:
             return True
         for trade in trades:
-            if trade.fill.exchange_time_ns >= min(sent_ms) * 1_000_000:
+            if trade.fill.exchange_time_ns >= min(since_ns):
                 owner = await self._owner(trade)
                 if owner is None:
                     return False

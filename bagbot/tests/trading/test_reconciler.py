@@ -154,7 +154,8 @@ CANCELLED_BY_HAND = replace(
         ({"type": "market"}, False),
         ({"trigger_price": Decimal(9)}, False),
         ({"trailing_delta": 20}, False),
-        ({"exchange_time_ns": 999_999}, False),  # Before we sent anything.
+        ({"exchange_time_ns": 1_000_000 - 10**9}, True),  # Its clock may be behind our stamp.
+        ({"exchange_time_ns": -6 * 10**9}, False),  # Long before we sent anything.
     ],
 )
 def test_a_cancelled_order_like_ours_may_be_ours_under_the_cancels_id(
