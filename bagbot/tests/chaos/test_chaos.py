@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from bagbot.tests.chaos.virtual_loop import (
     VirtualTime,
     Watch,
 )
+from bagbot.tests.chaos.world import World
 
 PROJECT = Path(bagbot.__file__).parent.parent
 SEEDS = int(os.environ.get("BAGBOT_CHAOS_SEEDS", "400"))
@@ -121,6 +123,22 @@ def test_every_await_of_the_executor_is_a_point() -> None:
         POINTS.names
     )
     assert "order_executor.until_settled #1" not in POINTS.names
+
+
+def test_the_owner_turns_off_a_kill_switch_that_nobody_was_told_is_on() -> None:
+    class Restarted:
+        killed: str | None = "its call was cut short, its record was not"
+
+        async def set_kill_switch(self, reason: str | None, *, by: str) -> None:
+            del by
+            self.killed = reason
+
+    world, engine = World(0), Restarted()
+    world.kill_on_s = world.kill_off_s = 0.0
+    as_engine: Any = engine
+    asyncio.run(world._switch(as_engine))
+    world.host.store.close()
+    assert (engine.killed, world.switch, world.oracle.is_killed) == (None, "released", False)
 
 
 def test_pretended_time_jumps_to_what_comes_next() -> None:

@@ -666,6 +666,11 @@ class World:
     async def _switch(self, engine: OrderExecutor) -> None:
         assert self.kill_on_s is not None
         assert self.kill_off_s is not None
+        if self.switch == "off" and engine.killed is not None:
+            # The call was cut short by a crash or a bad disk, and what it wrote is there all the
+            # same: the owner sees that it is on. Else nobody would ever turn it off.
+            self.switch, self.oracle.is_killed = "on", True
+            self.oracle.note("found killed")
         if self.switch == "off" and self.agenda.now_ns < self.kill_off_s * NS:
             await self._sleep_until(self.kill_on_s)
             # It works at once; that it will outlive a crash is promised when the call returns.
@@ -690,6 +695,9 @@ class World:
     async def _settle(self, engine: OrderExecutor) -> None:
         """Wait until no outcome is open, cancel what rests, and wait for that as well."""
         deadline_ns = self.agenda.now_ns + int(SETTLE_S * NS)
+        # While it is on no alarm is put aside, and no absence is proven: whoever turned it on has
+        # turned it off by now.
+        self.oracle.require(engine.killed is None, "L1", "the kill switch is still on")
         if engine.state.live:
             banned_s = max(0.0, (self.oracle.banned_until_ns - self.agenda.now_ns) / NS)
             await asyncio.sleep(banned_s + NOTICE_S)
