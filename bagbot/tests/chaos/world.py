@@ -169,9 +169,12 @@ class WatchedJournal(CrashableJournal):
         super().__init__(world.disk, flush_s=lambda: world.rng.choice((0.0002, 0.001, 0.02)))
 
     def append(self, records: Any) -> "asyncio.Future[None]":
+        is_taken = not self._is_dead and self._failure is None
         done = super().append(records)
-        if not self._is_dead and self._failure is None:
+        if is_taken:
+            # Also when this very write fails: the next life may find all of it on the disk.
             self._world.oracle.records_queued(records)
+        if is_taken and self._failure is None:
             self._world.watch.queued([record.kind for record in records])
         return done
 

@@ -27,9 +27,9 @@ PLACE = {"method": "WS", "path": "order.place"}
 
 @contextlib.asynccontextmanager
 async def listening(
-    exchange: SimulatorServer, **options: Any
+    exchange: SimulatorServer, *, may_read: asyncio.Event | None = None, **options: Any
 ) -> AsyncIterator[tuple[BinanceConnector, list[AccountEvent]]]:
-    """A connector whose events somebody iterates over, once the stream is open."""
+    """A connector whose events somebody iterates over, once the stream is open and he may."""
     events: list[AccountEvent] = []
     opened = asyncio.Event()
 
@@ -42,6 +42,8 @@ async def listening(
                 events.append(event)
                 if isinstance(event, StreamOpened):
                     opened.set()
+                if may_read is not None:
+                    await may_read.wait()
 
         listener = asyncio.create_task(listen())
         try:
@@ -161,3 +163,34 @@ async def test_too_many_over_the_stream_closes_rest_as_well(simulator: Simulator
             await connector.create_order(ORDER)
         with pytest.raises(RateLimitedError, match="was not sent"):
             await connector.fetch_balance()
+
+
+async def test_too_many_that_is_read_after_the_order_was_given_up_closes_rest_as_well(
+    simulator: SimulatorServer,
+) -> None:
+    may_read = asyncio.Event()
+    async with listening(simulator, may_read=may_read, timeout_s=0.5) as (connector, _):
+        body = {"code": -1003, "msg": "Too much request weight used"}
+        await fault(simulator, kind="refuse", status=429, body=body, retry_after_s=30)
+        with pytest.raises(OutcomeUnknownError):
+            await connector.create_order(ORDER)
+        may_read.set()
+        await asyncio.sleep(0.1)
+        with pytest.raises(RateLimitedError, match="was not sent"):
+            await connector.fetch_balance()
+
+
+async def test_too_many_orders_that_is_read_after_the_order_was_given_up_holds_back_only_orders(
+    simulator: SimulatorServer,
+) -> None:
+    may_read = asyncio.Event()
+    async with listening(simulator, may_read=may_read, timeout_s=0.5) as (connector, _):
+        body = {"code": -1015, "msg": "Too many new orders."}
+        await fault(simulator, kind="refuse", status=429, body=body, retry_after_s=30)
+        with pytest.raises(OutcomeUnknownError):
+            await connector.create_order(ORDER)
+        may_read.set()
+        await asyncio.sleep(0.1)
+        await connector.fetch_balance()
+        with pytest.raises(RateLimitedError, match="was not sent"):
+            await connector.create_order(ORDER)

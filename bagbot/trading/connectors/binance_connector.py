@@ -555,10 +555,17 @@ class BinanceConnector(CcxtConnector):
             order_of=self._order_of_event,
             key_advice=self._key_advice(),
             gate=self._exchange.gate,
+            on_too_many=self._note_too_many,
             life_s=self._stream_life_s,
         )
         self._stream = stream
         return stream.events()
+
+    def _note_too_many(self, message: Mapping[str, Any]) -> None:
+        answer = messages.answer_from(message)
+        self._exchange.note_refusal(answer)
+        if not _is_about_all_requests(answer):
+            self._orders_gate.close_for(answer.retry_after_s or 1.0)
 
     def renew_stream(self) -> None:
         """Open the account's stream anew, the new connection before the old one is left."""

@@ -357,7 +357,9 @@ def _stated(reason: object) -> str:
 
 def answer_from(message: Row) -> Answer:
     """Return a WebSocket API's answer as if it had come by HTTP: status, wait, code and words."""
-    error = message.get("error") or {}
+    error = message.get("error")
+    if not isinstance(error, Mapping):
+        error = {}
     data = error.get("data") or {}
     headers = {}
     # Here it is a moment, not a span; the server says its own time beside it.

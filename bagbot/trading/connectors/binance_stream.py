@@ -261,6 +261,7 @@ class AccountStream:
         order_of: Callable[[Message], ExchangeOrder | None],
         key_advice: str,
         gate: RateGate,
+        on_too_many: Callable[[Message], None],
         life_s: float = STREAM_LIFE_S,
     ) -> None:
         self._door = door
@@ -270,6 +271,7 @@ class AccountStream:
         self._key_advice = key_advice
         # The one that every request passes: who is told to wait here sends nothing there.
         self._gate = gate
+        self._on_too_many = on_too_many
         self._life_s = life_s
         self._opened_at_s = 0.0
         self._renew_at_s = float("inf")
@@ -425,6 +427,9 @@ class AccountStream:
         return None if message is None else self._order_in(message)
 
     def _order_in(self, message: Message) -> ExchangeOrder | None:
+        if message.get("status") in (418, 429):
+            # Here, because whoever asked may have given up by now, and the wait is for everybody.
+            self._on_too_many(message)
         _, asked = self._asked.get(message.get("id"), (None, None))
         if asked is not None and not asked.done():
             asked.set_result(message)

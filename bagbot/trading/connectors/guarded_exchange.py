@@ -183,12 +183,13 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
         answer = await send()
         if answer.http_status < 400:
             return answer.content
-        self._note_refusal(answer)
+        self.note_refusal(answer)
         error = ccxt.ExchangeError(f"{self.id} {answer.http_status} {answer.body}")
         error.answer = answer
         raise error
 
-    def _note_refusal(self, answer: Answer) -> None:
+    def note_refusal(self, answer: Answer) -> None:
+        """Close the gate when the exchange says "too many", whoever still waits for the answer."""
         if answer.http_status in _DEFAULT_WAIT_S and self.closes_gate(answer):
             self.gate.close_for(wait_s(answer))
 
@@ -216,7 +217,7 @@ class GuardedExchange(Exchange):  # type: ignore[misc]
         except ccxt.BaseError as error:
             answer = Answer(http_status=code, headers=headers, body=body, content=response)
             error.answer = answer
-            self._note_refusal(answer)
+            self.note_refusal(answer)
             raise
         return handled
 
