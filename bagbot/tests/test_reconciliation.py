@@ -343,7 +343,7 @@ async def test_a_forgotten_order_ends_when_a_human_writes_it_off(
             assert executor.state.orders[rests.id] == ended
 
 
-async def test_what_is_written_off_and_trades_after_all_is_booked_and_an_alarm(
+async def test_what_is_written_off_and_trades_after_all_is_booked(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:
     price = await whole_price(simulator)

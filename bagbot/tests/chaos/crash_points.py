@@ -116,7 +116,7 @@ NEEDS: Final = {
 }
 # What is only waited for when two cancels of one order are under way at a time.
 _IMPATIENCE: Final = "reconciliation.look_up #1"
-# Functions that neither submit, cancel nor recover; a human's word has one await that is recorded.
+# Functions that neither submit, cancel nor recover, and what a human writes off by hand.
 _NOT_ON_THE_PATH: Final = frozenset({"until_settled", "write_off", "find_now"})
 
 
