@@ -324,7 +324,7 @@ async def test_two_look_ups_of_one_order_at_once_are_one_after_the_other(
             await asyncio.sleep(0.05)
         assert executor.state.orders[taken.id].status is OrderStatus.NOT_ACCEPTED
         assert executor.not_ready_reason is None
-        assert reconciliation._looking == {}
+        assert not reconciliation._looking
 
 
 async def test_a_fill_lost_with_the_stream_is_known_once_it_is_back(

@@ -359,9 +359,7 @@ class OrderExecutor:
         if order.is_final:
             raise OrderConflictError(f"order {order_id} is {order.status.value} already")
         await self._reconciliation.write_off(order_id, f"written off by {by}: {reason}")
-        order = self.state.orders[order_id]
-        logger.warning("order written off", order_id=order_id, status=order.status.value, by=by)
-        return order
+        return self.state.orders[order_id]
 
     async def refresh(self, symbol: str) -> None:
         """Ask the exchange what became of a symbol's open orders: who decides now sees the newest.

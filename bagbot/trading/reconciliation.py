@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -88,7 +89,8 @@ class Reconciliation:
             lambda order: order_tokens.is_barred(self._state, order),
             lambda told: self._state.order_of(told) is not None,
         )
-        self._looking: dict[str, asyncio.Lock] = {}
+        # A lock is there as long as somebody holds it or waits for it.
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._looked_up_ns: dict[str, int] = {}
         self._symbols: set[str] = set()
         self._auditing = asyncio.Lock()
@@ -241,23 +243,18 @@ class Reconciliation:
 
     async def look_up(self, order_id: str) -> None:
         """Ask for one order, one question at a time: the answers add up to a proof."""
-        lock = self._looking.setdefault(order_id, asyncio.Lock())
-        try:
-            async with lock:
-                self._looked_up_ns[order_id] = self._clock.monotonic_ns()
-                found = await self._lookup.ask(self._state.orders[order_id])
-                if isinstance(found, ExchangeOrder):
-                    if await self.learn_told(order_id, found):
-                        self._doubt_stream(order_id, found.exchange_time_ns)
-                elif isinstance(found, reconciler.Contested):
-                    await self._shout(order_id, found)
-                elif found is not None:
-                    await self._book.learn(order_id, [found])
-                else:
-                    await self._take_token_back(order_id)
-        finally:
-            if not lock.locked() and self._state.orders[order_id].is_final:
-                self._looking.pop(order_id, None)
+        async with self._looking.setdefault(order_id, asyncio.Lock()):
+            self._looked_up_ns[order_id] = self._clock.monotonic_ns()
+            found = await self._lookup.ask(self._state.orders[order_id])
+            if isinstance(found, ExchangeOrder):
+                if await self.learn_told(order_id, found):
+                    self._doubt_stream(order_id, found.exchange_time_ns)
+            elif isinstance(found, reconciler.Contested):
+                await self._shout(order_id, found)
+            elif found is not None:
+                await self._book.learn(order_id, [found])
+            else:
+                await self._take_token_back(order_id)
 
     async def write_off(self, order_id: str, words: str) -> None:
         """End an order that the exchange does not have, on the word of a human who has looked.
@@ -293,6 +290,7 @@ class Reconciliation:
                     else Cancelled(time_ns=now_ns, exchange_order_id=exchange_id, reason=words)
                 ],
             )
+            logger.warning("order ended by hand", order_id=order_id, words=words)
 
     async def _take_token_back(self, order_id: str) -> None:
         """Bar an order in doubt that was not found: without its token it cannot be executed."""
