@@ -165,32 +165,22 @@ async def test_too_many_over_the_stream_closes_rest_as_well(simulator: Simulator
             await connector.fetch_balance()
 
 
-async def test_too_many_that_is_read_after_the_order_was_given_up_closes_rest_as_well(
-    simulator: SimulatorServer,
+@pytest.mark.parametrize("code", [-1003, -1015], ids=["too much of all", "too many orders"])
+async def test_too_many_that_is_read_after_the_order_was_given_up_holds_back_what_comes(
+    simulator: SimulatorServer, code: int
 ) -> None:
     may_read = asyncio.Event()
     async with listening(simulator, may_read=may_read, timeout_s=0.5) as (connector, _):
-        body = {"code": -1003, "msg": "Too much request weight used"}
+        body = {"code": code, "msg": "Too many."}
         await fault(simulator, kind="refuse", status=429, body=body, retry_after_s=30)
         with pytest.raises(OutcomeUnknownError):
             await connector.create_order(ORDER)
         may_read.set()
         await asyncio.sleep(0.1)
         with pytest.raises(RateLimitedError, match="was not sent"):
+            await connector.create_order(ORDER)
+        if code == -1015:
             await connector.fetch_balance()
-
-
-async def test_too_many_orders_that_is_read_after_the_order_was_given_up_holds_back_only_orders(
-    simulator: SimulatorServer,
-) -> None:
-    may_read = asyncio.Event()
-    async with listening(simulator, may_read=may_read, timeout_s=0.5) as (connector, _):
-        body = {"code": -1015, "msg": "Too many new orders."}
-        await fault(simulator, kind="refuse", status=429, body=body, retry_after_s=30)
-        with pytest.raises(OutcomeUnknownError):
-            await connector.create_order(ORDER)
-        may_read.set()
-        await asyncio.sleep(0.1)
-        await connector.fetch_balance()
-        with pytest.raises(RateLimitedError, match="was not sent"):
-            await connector.create_order(ORDER)
+        else:
+            with pytest.raises(RateLimitedError, match="was not sent"):
+                await connector.fetch_balance()
