@@ -82,9 +82,6 @@ OURS: Final = "BTC/USDT"
 # Less the messages that lead to none, at least twenty.
 ORDERS: Final = 24
 MESSAGES_MAX: Final = 4
-PAGE: Final = 4
-EVENTS_WAITING: Final = 2
-ORDERS_AT_ONCE: Final = 2
 SCRIPT_S: Final = 60.0
 LOOK_S: Final = 3.0
 HEAL_S: Final = 75.0
@@ -92,10 +89,12 @@ LONG_HEAL_S: Final = 210.0
 LATER_S: Final = 75.0
 LIVES_MAX: Final = 80
 SETTLE_S: Final = 900.0
-# A difference is believed after a minute, and the owner may have the books begin anew meanwhile.
-BOOKS_S: Final = 400.0
-# Two audits and a little: the first may fail, because the exchange's clock has stepped meanwhile.
-NOTICE_S: Final = 75.0
+# A difference is believed after some audits, and the owner may have the books begin anew meanwhile.
+BOOKS_AUDITS: Final = 6
+BOOKS_S: Final = 100.0
+# The first audit may fail, because the exchange's clock has stepped meanwhile.
+NOTICE_AUDITS: Final = 2
+NOTICE_S: Final = 15.0
 _MEMORY: Final = Path("/dev/shm")
 _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
     binance_connector,
@@ -106,19 +105,45 @@ _ASKS_THE_TIME: Final[tuple[ModuleType, ...]] = (
 
 
 def prepare_process() -> None:
-    """Make this process fit to simulate: no log, small pages, so that there are several."""
+    """Make this process fit to simulate: nothing is logged, and little is made anew."""
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    binance_connector._PAGE = PAGE  # type: ignore[misc]
-    order_executor.EVENTS_WAITING_MAX = EVENTS_WAITING  # type: ignore[misc]
-    reconciliation._ORDERS_AT_ONCE_MIN = ORDERS_AT_ONCE  # type: ignore[misc]
     ccxt_connector.guarded_exchange = _same_exchange
     # It keeps from the collector what lives as long as the process; here a life is short.
     recovery.without_collections = nullcontext  # type: ignore[assignment]
     if _MEMORY.is_dir():
         # A snapshot is flushed for real; what it outlives here is pretended, so memory will do.
         tempfile.tempdir = str(_MEMORY)
+
+
+def draw_settings(rng: random.Random) -> ExecutorSettings:
+    """Return any settings that are safe; most often the defaults."""
+    price_interval_s, price_age_max_s = rng.choice(((20.0, 30.0), (20.0, 30.0), (5.0, 8.0)))
+    return ExecutorSettings(
+        price_interval_s=price_interval_s,
+        price_age_max_s=price_age_max_s,
+        probe_interval_s=rng.choice((2.0, 8.0)),
+        poll_interval_s=rng.choice((2.0, 5.0, 5.0, 15.0)),
+        audit_interval_s=rng.choice((5.0, 12.0, 30.0, 30.0, 30.0, 60.0)),
+        stream_lag_max_s=rng.choice((1.0, 5.0, 5.0, 20.0)),
+        # The longest that anything lags behind here is 30 s.
+        replica_lag_max_s=rng.choice((45.0, 60.0, 60.0, 120.0)),
+        send_timeout_s=rng.choice((2.0, 10.0, 10.0, 20.0)),
+        read_timeout_s=rng.choice((2.0, 10.0, 10.0, 20.0)),
+        fence_margin_ms=rng.choice((60_000, 60_000, 90_000)),
+    )
+
+
+def draw_sizes(rng: random.Random) -> None:
+    """Set how much fits into a page, waits, or is asked for at once: little, so that it shows.
+
+    A page of two can hold one trade with oneself and nothing else; Binance's holds 1000.
+    """
+    binance_connector._PAGE = rng.choice((3, 4, 4, 7, 50))  # type: ignore[misc]
+    order_executor.EVENTS_WAITING_MAX = rng.choice((1, 2, 2, 100))  # type: ignore[misc]
+    reconciliation._ORDERS_AT_ONCE_MIN = rng.choice((1, 2, 2, 5))  # type: ignore[misc]
+    reconciliation.ASKED_SINGLY = rng.choice((0, 3, 3, 100))  # type: ignore[misc]
 
 
 _made: dict[str, Any] = {}
@@ -238,11 +263,8 @@ class World:
         self.oracle.host, self.oracle.disk = self.host, self.disk
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
-        self.settings = ExecutorSettings(
-            price_interval_s=20.0,
-            price_age_max_s=30.0,
-            probe_interval_s=rng.choice((2.0, 8.0)),
-        )
+        self.settings = draw_settings(rng)
+        draw_sizes(rng)
         self.switch = "off"
         self.is_done = False
         self.stops_at_ns: int | None = None
@@ -703,7 +725,9 @@ class World:
         self.oracle.require(engine.killed is None, "L1", "the kill switch is still on")
         if engine.state.live:
             banned_s = max(0.0, (self.oracle.banned_until_ns - self.agenda.now_ns) / NS)
-            await asyncio.sleep(banned_s + NOTICE_S)
+            await asyncio.sleep(
+                banned_s + NOTICE_AUDITS * self.settings.audit_interval_s + NOTICE_S
+            )
             if self._must_stop(engine):
                 return
             self._all_noticed(engine)
@@ -725,7 +749,11 @@ class World:
 
     async def _settle_books(self, engine: OrderExecutor) -> None:
         """Wait until every trade of the account is booked, and what none explains is told (S5)."""
-        deadline_ns = self.agenda.now_ns + int(BOOKS_S * NS)
+        settings = self.settings
+        books_s = (
+            BOOKS_AUDITS * settings.audit_interval_s + 2 * settings.replica_lag_max_s + BOOKS_S
+        )
+        deadline_ns = self.agenda.now_ns + int(books_s * NS)
         while (wrong := self.oracle.wrong_in_books(engine.state)) is not None:
             await asyncio.sleep(5.0)
             if self._must_stop(engine):
