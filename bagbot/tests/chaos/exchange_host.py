@@ -204,11 +204,11 @@ class ExchangeHost:
         self.contradictions += 1
         self.publish()
 
-    def books_begin(self) -> None:
-        """Note that the holdings are taken for what is held without trades not told yet."""
+    @property
+    def has_hidden_trades(self) -> bool:
+        """Whether holdings read now may count trades that the list of them has not told yet."""
         omitted_ns = self._trades_omitted_ns
-        if omitted_ns is not None and self.agenda.now_ns - omitted_ns < _BOOKS_BEGIN_NS:
-            self.contradictions += 1
+        return omitted_ns is not None and self.agenda.now_ns - omitted_ns < _BOOKS_BEGIN_NS
 
     def own_hand_cancels(self, order_id: int) -> None:
         """Let the owner cancel an order on the exchange's own page."""

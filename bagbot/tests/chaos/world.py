@@ -577,7 +577,7 @@ class World:
                 # A full disk halts it a moment later.
                 if snapshot is not None and journal._failure is None:
                     self.oracle.replay_equals(engine.state)
-                if not self.host.contradictions:
+                if not self.oracle.may_be_alarmed:
                     self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
                 await self._work(engine)
                 if self.is_done:
@@ -741,7 +741,7 @@ class World:
             if self.agenda.now_ns > deadline_ns:
                 stuck = {i: engine.state.orders[i].status.value for i in engine.state.live}
                 self.oracle.fail("L1", f"not settled: {stuck}")
-        if not self.host.contradictions:
+        if not self.oracle.may_be_alarmed:
             self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
         await asyncio.sleep(1.0)
         await self._settle_books(engine)
