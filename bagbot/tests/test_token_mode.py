@@ -19,7 +19,12 @@ from bagbot.trading.order_executor import OrderExecutor
 
 # An hour's fence: only the token can prove anything here.
 TOKENS = replace(
-    FAST, tokens_per_symbol=2, token_pause_s=0.2, fence_margin_ms=3_600_000, audit_interval_s=0.3
+    FAST,
+    tokens_per_symbol=2,
+    token_pause_s=0.2,
+    fence_margin_ms=3_600_000,
+    audit_interval_s=0.3,
+    replica_lag_max_s=0.3,
 )
 PLACE = {"method": "POST", "path": "/api/v3/order/cancelReplace"}
 POOR = {"code": -2010, "msg": "Account has insufficient balance for requested action."}

@@ -65,7 +65,7 @@ class AccountState:
         self.live: dict[str, None] = {}
         self.symbols: set[str] = set()
         self.tokens_made: dict[str, int] = {}
-        self.tokens_taken: set[str] = set()
+        self.tokens_taken: dict[str, str] = {}
         self.fills = Fills(self.orders)
         self.ledger = Ledger()
         self.holdings = Holdings()
@@ -154,7 +154,7 @@ class AccountState:
             self.by_client_id[event.client_order_id] = order_id
             self.symbols.add(request.symbol)
             if event.token:
-                self.tokens_taken.add(event.token)
+                self.tokens_taken[event.token] = order_id
         if after.exchange_order_id is not None:
             self.by_exchange_id[request.symbol, after.exchange_order_id] = order_id
         self.orders[order_id] = after

@@ -599,9 +599,18 @@ class OrderExecutor:
             for symbol in symbols:
                 if self.not_ready_reason is not None:
                     break
+                await self._drop_unspent_tokens(symbol)
                 if not await self._make_token(symbol):
                     pause_s = self._settings.token_pause_s
             await asyncio.sleep(pause_s)
+
+    async def _drop_unspent_tokens(self, symbol: str) -> None:
+        """Cancel what orders have taken that were refused: a token is taken only once."""
+        for token in order_tokens.unspent(self.state, symbol):
+            try:
+                await self.cancel(token.id)
+            except (ExchangeError, TimeoutError, OrderConflictError) as error:
+                logger.warning("token is cancelled later", order_id=token.id, error=str(error))
 
     async def _make_token(self, symbol: str) -> bool:
         """Have one token more, if one is missing; return False when it could not be had."""

@@ -47,6 +47,7 @@ class OrderLookup:
         self._is_known = is_known
         self._absences: dict[str, reconciler.Absence] = {}
         self._searches: dict[str, _Search] = {}
+        self._barred_ns: dict[str, int] = {}
 
     async def ask(self, order: Order) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Return the order as the exchange has it, the proof that it never had it, or None.
@@ -68,7 +69,7 @@ class OrderLookup:
                 )
         except OrderNotFoundError:
             return await self._weigh_absence(order)
-        self._absences.pop(order.id, None)
+        self._forget(order.id)
         return told
 
     def is_past_fence(self, order: Order) -> bool:
@@ -99,7 +100,7 @@ class OrderLookup:
         self, order: Order
     ) -> ExchangeOrder | NotAccepted | reconciler.Contested | None:
         """Collect, one question at a time, what together proves that an order never arrived."""
-        if not self.is_past_fence(order) and not self._is_barred(order):
+        if not self.is_past_fence(order) and not self._has_long_been_barred(order):
             return None
         since_ms = order.sends[order.attempt].timestamp_ms - self._settings.fence_margin_ms
         absence = self._absences.setdefault(order.id, reconciler.Absence(since_ms=since_ms))
@@ -119,8 +120,23 @@ class OrderLookup:
                 absence.in_trades = not search.is_explained
         verdict = reconciler.not_accepted(order, absence, self._clock.time_ns())
         if verdict is not None:
-            self._absences.pop(order.id, None)
+            self._forget(order.id)
         return verdict
+
+    def _forget(self, order_id: str) -> None:
+        self._absences.pop(order_id, None)
+        self._barred_ns.pop(order_id, None)
+
+    def _has_long_been_barred(self, order: Order) -> bool:
+        """Whether nothing can execute the order any more, and whoever answers would know if it was.
+
+        Its token may be gone because the order has replaced it, and a replica not know of it yet.
+        """
+        if not self._is_barred(order):
+            return False
+        now_ns = self._clock.monotonic_ns()
+        barred_ns = self._barred_ns.setdefault(order.id, now_ns)
+        return now_ns - barred_ns > self._settings.replica_lag_max_s * _NS
 
     async def _search_for(self, order: Order, absence: reconciler.Absence) -> "_Search | None":
         """Return a search that can tell of the order, or None while none may be made.

@@ -68,6 +68,23 @@ def free_token(state: AccountState, symbol: str) -> Order | None:
     return next((t for t in tokens(state, symbol) if t.status is OrderStatus.OPEN), None)
 
 
+def unspent(state: AccountState, symbol: str) -> list[Order]:
+    """Return the tokens that still rest though the order that took them will never replace them."""
+    takers = {
+        token_id: state.orders[state.tokens_taken[token_id]]
+        for token_id in state.live
+        if token_id in state.tokens_taken
+    }
+    return [
+        token
+        for token_id, taker in takers.items()
+        if (token := state.orders[token_id]).status is OrderStatus.OPEN
+        and token.intent.request.symbol == symbol
+        and taker.is_final
+        and taker.exchange_order_id is None
+    ]
+
+
 def resting(state: AccountState, symbol: str) -> Decimal:
     """Return what all live tokens of a symbol, taken or not, would buy if they traded."""
     live = (state.orders[order_id] for order_id in state.live)

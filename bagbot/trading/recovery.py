@@ -125,7 +125,7 @@ class _Body(msgspec.Struct, array_like=True):
     disputes: dict[str, str]
     symbols: set[str]
     tokens_made: dict[str, int]
-    tokens_taken: set[str]
+    tokens_taken: dict[str, str]
     holdings: Holdings
     strategies: dict[str, LiveStrategy]
 

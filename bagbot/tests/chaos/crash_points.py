@@ -35,7 +35,6 @@ def _modules() -> tuple[ModuleType, ...]:
 MODULES: Final = _modules()
 
 # Points that no run can reach, and why; one that is reached after all fails the run as well.
-_NO_TOKENS: Final = "tokens are off here"
 _NO_STRATEGY: Final = "only for a live strategy"
 UNREACHABLE: Final = {
     "record BAR_DECIDED": _NO_STRATEGY,
@@ -53,15 +52,6 @@ UNREACHABLE: Final = {
     "reconciliation._learn_trades #3": "only for an exchange that lists no trades",
     "reconciliation._fetch_holdings #1": "only on futures",
     "reconciliation._cover #2": "only for an exchange that forgets trades",
-    "order_executor._carry_out #3": _NO_TOKENS,
-    "order_executor._keep_tokens #1": _NO_TOKENS,
-    "order_executor._keep_tokens #2": _NO_TOKENS,
-    "order_executor._make_token #1": _NO_TOKENS,
-    "order_executor._make_token #2": _NO_TOKENS,
-    "order_executor._make_token #3": _NO_TOKENS,
-    "order_executor._send_again #1": _NO_TOKENS,
-    "reconciliation._take_token_back #1": _NO_TOKENS,
-    "reconciliation.look_up #6": _NO_TOKENS,
 }
 # What must go wrong for a point to come into reach.
 _CONTRADICTION: Final = ("event contradicts", "another order told")
@@ -71,7 +61,21 @@ _RENAMED: Final = ("foreign cancel", "cancel renames", "request lost", *_DEAF_TO
 # The other bagbot must be heard at once, and ours not.
 _BOOKS_ANEW: Final = ("another bagbot", "answer lost", "direct query blind", "event dropped")
 _MANY_UNNAMED: Final = ("foreign order", "event dropped", *_DEAF_TO_OURS)
+_TOKENS: Final = ("token mode",)
+_TOKENS_IN_DOUBT: Final = ("token mode", "answer lost")
+_TOKENS_UNFOUND: Final = ("token mode", "request lost")
 NEEDS: Final = {
+    "order_executor._carry_out #3": _TOKENS_IN_DOUBT,
+    "order_executor._drop_unspent_tokens #1": ("token mode", "refused by the exchange"),
+    "order_executor._keep_tokens #1": _TOKENS,
+    "order_executor._keep_tokens #2": _TOKENS,
+    "order_executor._keep_tokens #3": _TOKENS,
+    "order_executor._make_token #1": _TOKENS,
+    "order_executor._make_token #2": _TOKENS,
+    "order_executor._make_token #3": _TOKENS,
+    "order_executor._send_again #1": _TOKENS_IN_DOUBT,
+    "reconciliation._take_token_back #1": _TOKENS_UNFOUND,
+    "reconciliation.look_up #6": _TOKENS_UNFOUND,
     "record DISPUTE": _CONTRADICTION,
     "record EXTERNAL_FILLED": ("foreign order",),
     "record RESIDUAL": ("deposit",),

@@ -59,6 +59,8 @@ API_KEY, API_SECRET = "k" * 64, "s" * 64
 ACCOUNT, OTHERS = 1, 2
 _RULES: Final = {SYMBOL: DEFAULT_SYMBOLS[SYMBOL]}
 _TICK: Final = _RULES[SYMBOL].tick
+REPLACING: Final = "/api/v3/order/cancelReplace"
+ORDERS: Final = ("/api/v3/order", REPLACING)
 # So long after a list of trades left some out, the books may begin with it.
 _BOOKS_BEGIN_NS: Final = 30 * NS
 
@@ -308,6 +310,8 @@ class ExchangeHost:
             status = 200
         except BinanceError as error:
             status, result = error.status, {"code": error.code, "msg": error.message}
+            if error.data is not None:
+                result["data"] = error.data
             headers.update(error.headers)
             if status in (418, 429):
                 self.refusals += 1
@@ -405,7 +409,7 @@ class InProcessSession:
         if life.is_dead:
             raise DeadError
         method, path, query = what
-        is_order = path == "/api/v3/order" and method != "GET"
+        is_order = path in ORDERS and method != "GET"
         # Of reads nobody wants to know more than the path.
         sent = (query + b"&" + body).decode() if is_order else ""
         fields = dict(parse_qsl(sent, keep_blank_values=True))
@@ -458,17 +462,17 @@ class _Passage:
 
     def _arrive_twice(self) -> None:
         # An order that rests keeps its id taken. The repeat of one that is over would trade
-        # again: only TLS keeps that from happening, and no client can.
-        name = self._fields.get("newClientOrderId", "")
+        # again: only TLS keeps that from happening, and no client can, but with a token.
+        name, has_token = self._fields.get("newClientOrderId", ""), self._what[1] == REPLACING
         exchange = self._host.venue.exchange
-        if exchange.open_order_by_client_id(ACCOUNT, SYMBOL, name) is not None:
+        if has_token or exchange.open_order_by_client_id(ACCOUNT, SYMBOL, name) is not None:
             self._arrive(is_late=False)
 
     def _arrive(self, *, is_late: bool) -> None:
         host = self._host
         method, path, query = self._what
         told = host.execute(method, path, query, self._body, self._key, is_late=is_late)
-        if path == "/api/v3/order":
+        if path in ORDERS:
             host.observer.note("venue", method, told[0], told[1])
         if not is_late:
             host.agenda.after(host.rng.uniform(0.0005, 0.02), lambda: self._reply(told))

@@ -182,6 +182,7 @@ WORLDS: Final = (
     "snapshot stale",
     "snapshot damaged",
     "thin market",
+    "token mode",
 )
 _OTHERS: Final = (*REPLICAS, *STREAMS, *WORLDS)
 ALL: Final = (*WRITES, *READS, *_OTHERS)

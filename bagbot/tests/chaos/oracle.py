@@ -22,8 +22,8 @@ from bagbot.simulator.orders import Execution, OrderEvent
 from bagbot.simulator.orders import Order as VenueOrder
 from bagbot.storage.journal import Record, Row
 from bagbot.tests.chaos.crashable_journal import JournalDisk
-from bagbot.tests.chaos.exchange_host import ACCOUNT, SYMBOL, ExchangeHost, Life
-from bagbot.trading.account_state import AccountState
+from bagbot.tests.chaos.exchange_host import ACCOUNT, ORDERS, REPLACING, SYMBOL, ExchangeHost, Life
+from bagbot.trading.account_state import TOKEN_SOURCE, AccountState
 from bagbot.trading.journal_records import (
     BaselineTaken,
     DisputeFound,
@@ -38,6 +38,10 @@ PREFIX: Final = "bb"
 _LOT, _TICK = Decimal("0.00001"), Decimal("0.01")
 # The engine judges by a price that may be some seconds old.
 _PRICE_SLACK: Final = Decimal("1.03")
+# What a token may cost, and how near to the market it may be.
+_TOKEN_VALUE_MAX: Final = 20
+_TOKEN_PRICE_RATIO_MAX: Final = Decimal("0.6")
+_SENDS_WITH_TOKEN: Final = 3
 _GATE_SLACK_NS: Final = 1_000_000_000
 HEAD_BYTES: Final = 8
 
@@ -148,6 +152,7 @@ class Oracle:
         self.foreign_ids: set[str] = set()
         self._acknowledged: dict[str, tuple[str | None, str]] = {}
         self._begun_early: set[Record] = set()
+        self._token_takers: dict[str, str] = {}
 
     # The trace.
 
@@ -229,7 +234,7 @@ class Oracle:
         where = f"{record.kind} of {record.order_id}"
         if isinstance(entry, IntentRecorded):
             self.require(record.order_id not in self.appended.orders, "S9", f"{where}: twice")
-            self._judge_intent(where, record.order_id, entry.intent.request)
+            self._judge_intent(where, record.order_id, entry.intent)
         order = self.appended.orders.get(record.order_id)
         if isinstance(entry, events.Submitted):
             assert order is not None or record.order_id
@@ -277,8 +282,12 @@ class Oracle:
             )
             self._dead_ids[client_id] = where
 
-    def _judge_intent(self, where: str, order_id: str, request: OrderRequest) -> None:
+    def _judge_intent(self, where: str, order_id: str, intent: OrderIntent) -> None:
         """What is written down is what was wished for, on the exchange's steps."""
+        request = intent.request
+        if intent.source == TOKEN_SOURCE:
+            self._judge_token(where, request)
+            return
         wished = self.wished[order_id]
         assert wished is not None
         amount = wished.amount.quantize(_LOT, ROUND_DOWN)
@@ -291,6 +300,19 @@ class Oracle:
             == (wished.side, wished.type, amount, price, wished.time_in_force),
             "S10",
             f"{where}: wished for {wished}, written down as {request}",
+        )
+
+    def _judge_token(self, where: str, request: OrderRequest) -> None:
+        """Nobody wished for a token: it is small, rests, and is far from the market."""
+        assert request.price is not None
+        market = Decimal(amount_text(self.host.venue.last_price(SYMBOL)))
+        self.require(
+            request.side is Side.BUY
+            and request.time_in_force is TimeInForce.PO
+            and request.price <= market * _TOKEN_PRICE_RATIO_MAX
+            and request.price * request.amount <= _TOKEN_VALUE_MAX,
+            "S10",
+            f"{where}: {request} is no token",
         )
 
     def _judge_exists(self, where: str, order_id: str, exchange_id: str) -> VenueOrder:
@@ -349,18 +371,17 @@ class Oracle:
             "S14",
             f"{method} {path} within the time the exchange asked to be left alone",
         )
-        if path != "/api/v3/order" or method == "GET":
+        if path not in ORDERS or method == "GET":
             return
         client_id = fields.get("newClientOrderId", "")
         self.note("leaves", method, client_id, fields.get("orderId", ""))
         self.require(life.number == self._live_life, "S16", "two engines send")
         if method == "POST":
-            self._judge_order(client_id, fields)
+            self._judge_order(path, client_id, fields)
 
-    def _judge_order(self, client_id: str, fields: Mapping[str, str]) -> None:
+    def _judge_order(self, path: str, client_id: str, fields: Mapping[str, str]) -> None:
         self.sync()
         self._sent[client_id] += 1
-        self.require(self._sent[client_id] == 1, "S1", f"{client_id} is sent a second time")
         place = self.durable.by_client_id.get(client_id)
         if place is None:
             self.fail("S2", f"{client_id} leaves before its records are durable")
@@ -371,9 +392,11 @@ class Oracle:
         order_id, attempt = place
         order = self.durable.orders[order_id]
         request, send = order.intent.request, order.sends[attempt]
-        stamped = str(send.timestamp_ms), str(send.recv_window_ms)
-        left = fields.get("timestamp"), fields.get("recvWindow")
-        self.require(left == stamped, "S2", f"{client_id}: stamped {stamped}, sent {left}")
+        if self._sent[client_id] == 1:
+            stamped = str(send.timestamp_ms), str(send.recv_window_ms)
+            left = fields.get("timestamp"), fields.get("recvWindow")
+            self.require(left == stamped, "S2", f"{client_id}: stamped {stamped}, sent {left}")
+        self._judge_sends(path, client_id, send.token, fields)
         self.require(order.has_verdict, "S10", f"{client_id} leaves without a verdict")
         self.require(
             fields["side"] == request.side.value.upper()
@@ -390,6 +413,24 @@ class Oracle:
                 f"{client_id}: attempt {earlier} may still be alive",
             )
         self._judge_exposure(client_id, order_id, order)
+
+    def _judge_sends(
+        self, path: str, client_id: str, token: str, fields: Mapping[str, str]
+    ) -> None:
+        """Only what replaces a token of its own may be sent again."""
+        sent = self._sent[client_id]
+        if not token:
+            self.require(sent == 1, "S1", f"{client_id} is sent a second time")
+            self.require(path != REPLACING, "S10", f"{client_id} replaces without a token")
+            return
+        self.require(sent <= _SENDS_WITH_TOKEN, "S1", f"{client_id} is sent {sent} times")
+        taker = self._token_takers.setdefault(token, client_id)
+        self.require(taker == client_id, "S1", f"{token} is for {taker} and for {client_id}")
+        token_send = self.durable.orders[token].sends[0]
+        replaced = str(self._venue_ids[token_send.client_order_id][0])
+        told = path, fields.get("cancelReplaceMode"), fields.get("cancelOrderId")
+        wanted = REPLACING, "STOP_ON_FAILURE", replaced
+        self.require(told == wanted, "S1", f"{client_id} is sent by {told}, its token is {token}")
 
     def _judge_exposure(self, client_id: str, order_id: str, order: Known) -> None:
         request, appended = order.intent.request, self.appended
@@ -485,6 +526,9 @@ class Oracle:
         """Compare everything with the exchange's truth, once nothing is open any more."""
         position = Decimal(0)
         for order in state.orders.values():
+            if order.intent.source == TOKEN_SOURCE and not order.is_final:
+                # It rests until it is needed, or is just being made.
+                continue
             sends = order.sends.values()
             ids = [i for send in sends for i in self._venue_ids.get(send.client_order_id, ())]
             self.require(len(ids) <= 1, "S1", f"{order.id} was executed as {ids}")

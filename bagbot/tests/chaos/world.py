@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from bagbot.domain.order import (
     Order,
     OrderIntent,
     OrderRequest,
+    OrderStatus,
     OrderType,
     TimeInForce,
     intent_id,
@@ -65,7 +66,7 @@ from bagbot.tests.chaos.virtual_loop import (
     VirtualTime,
 )
 from bagbot.trading import order_executor, reconciliation, recovery
-from bagbot.trading.account_state import AccountState
+from bagbot.trading.account_state import TOKEN_SOURCE, AccountState
 from bagbot.trading.connectors import (
     binance_connector,
     binance_stream,
@@ -264,6 +265,10 @@ class World:
         self.clock = VirtualClock(self.agenda, START_NS)
         self.orders_by_stream = rng.random() < 0.3
         self.settings = draw_settings(rng)
+        if self.faults.strikes("token mode"):
+            self.settings = replace(
+                self.settings, tokens_per_symbol=rng.choice((1, 2, 5)), token_pause_s=5.0
+            )
         draw_sizes(rng)
         self.switch = "off"
         self.is_done = False
@@ -731,21 +736,34 @@ class World:
             if self._must_stop(engine):
                 return
             self._all_noticed(engine)
-        while engine.state.live:
-            for order_id in tuple(engine.state.live):
-                if engine.state.orders[order_id].exchange_order_id is not None:
-                    await self._cancel(engine, order_id)
+        while unsettled := self._unsettled(engine):
+            for order in unsettled:
+                is_token = order.intent.source == TOKEN_SOURCE
+                if order.exchange_order_id is not None and not is_token:
+                    await self._cancel(engine, order.id)
             await asyncio.sleep(5.0)
             if self._must_stop(engine):
                 return
             if self.agenda.now_ns > deadline_ns:
-                stuck = {i: engine.state.orders[i].status.value for i in engine.state.live}
+                stuck = {order.id: order.status.value for order in unsettled}
                 self.oracle.fail("L1", f"not settled: {stuck}")
         if not self.oracle.may_be_alarmed:
             self.oracle.require(not engine.disputes, "S12", f"{engine.disputes}")
         await asyncio.sleep(1.0)
         await self._settle_books(engine)
-        self.is_done = not engine.state.live and not self._must_stop(engine)
+        self.is_done = not self._unsettled(engine) and not self._must_stop(engine)
+
+    def _unsettled(self, engine: OrderExecutor) -> list[Order]:
+        """Return the orders that have not ended, but for as many tokens as are to rest."""
+        state = engine.state
+        live = [state.orders[order_id] for order_id in state.live]
+        resting = [
+            order
+            for order in live
+            if order.intent.source == TOKEN_SOURCE and order.status is OrderStatus.OPEN
+        ]
+        kept = {order.id for order in resting[: self.settings.tokens_per_symbol]}
+        return [order for order in live if order.id not in kept]
 
     async def _settle_books(self, engine: OrderExecutor) -> None:
         """Wait until every trade of the account is booked, and what none explains is told (S5)."""
