@@ -583,7 +583,8 @@ class OrderExecutor:
         if order_tokens.token_of(self.state, self.state.orders[order_id]) is None:
             return None
         for _ in range(self._settings.token_sends_max - 1):
-            if self._stopped_meanwhile(order_id) is not None:
+            is_known = self.state.orders[order_id].exchange_order_id is not None
+            if is_known or self._stopped_meanwhile(order_id) is not None:
                 return None
             stamped = replace(request, params={**request.params, **self._connector.stamp()})
             told = await self._send(stamped, self._prepared(stamped))

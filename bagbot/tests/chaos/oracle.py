@@ -434,15 +434,17 @@ class Oracle:
 
     def _judge_exposure(self, client_id: str, order_id: str, order: Known) -> None:
         request, appended = order.intent.request, self.appended
+        # What is sent again may have traded meanwhile.
+        amount = request.amount - appended.orders[order_id].filled
         position = appended.position()
         pending = appended.pending(request.side, without=order_id)
         held = position if request.side is Side.SELL else -position
-        is_reducing = request.amount + pending <= held
+        is_reducing = amount + pending <= held
         self.require(
             not self.is_killed or is_reducing, "S11", f"{client_id} leaves, the switch is on"
         )
         sign = 1 if request.side is Side.BUY else -1
-        worst = abs(position + sign * (pending + request.amount))
+        worst = abs(position + sign * (pending + amount))
         price = Decimal(amount_text(self.host.venue.last_price(SYMBOL)))
         self.require(
             is_reducing or worst * price <= self._limit * _PRICE_SLACK,
