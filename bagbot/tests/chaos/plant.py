@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from bagbot.tests.chaos.campaign import prepare_worker
-from bagbot.tests.chaos.planted_state_bugs import PLANTED
+from bagbot.tests.chaos.planted_token_bugs import PLANTED
 from bagbot.tests.chaos.world import run_seed
 
 SEEDS_MAX: Final = 10_000

@@ -20,7 +20,7 @@ import bagbot
 from bagbot.tests.chaos.campaign import SEEDS_FOR_ALL_POINTS, Total
 from bagbot.tests.chaos.crash_points import POINTS, UNREACHABLE
 from bagbot.tests.chaos.faults import ALL
-from bagbot.tests.chaos.planted_state_bugs import PLANTED
+from bagbot.tests.chaos.planted_token_bugs import PLANTED
 from bagbot.tests.chaos.virtual_loop import (
     Agenda,
     ForbiddenError,
