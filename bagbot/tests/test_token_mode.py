@@ -158,6 +158,23 @@ async def test_a_token_that_somebody_took_away_lets_nothing_be_executed(
         await assert_once_at_most(simulator, executor, 0)
 
 
+async def test_a_token_whose_order_was_refused_is_cancelled(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    async with trading(simulator, tmp_path, TOKENS) as executor:
+        await tokens_rest(executor)
+        refused = PLACE | {"kind": "refuse", "status": 400, "body": POOR}
+        await ask(simulator, "POST", "/admin/faults", refused)
+        taken = await submitted(executor, "k1")
+        order = await executor.until_settled(taken.id, 8)
+        assert order.status is OrderStatus.REJECTED
+        spent = await executor.until_settled(order.sends[0].token, 8)
+        assert spent.status is OrderStatus.CANCELLED
+        await tokens_rest(executor)
+        rests = [o for o in await ask(simulator, "GET", "/admin/orders") if o["status"] == "NEW"]
+        assert len(rests) == TOKENS.tokens_per_symbol
+
+
 async def test_without_a_token_an_order_goes_the_plain_way(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:
