@@ -39,7 +39,6 @@ _NO_STRATEGY: Final = "only for a live strategy"
 UNREACHABLE: Final = {
     "record BAR_DECIDED": _NO_STRATEGY,
     "record STRATEGY_BEGUN": _NO_STRATEGY,
-    "order_executor._until #1": _NO_STRATEGY,
     "order_executor.note_strategy #1": _NO_STRATEGY,
     "order_executor.refresh #1": _NO_STRATEGY,
     "order_executor.until_answered #1": _NO_STRATEGY,
@@ -74,6 +73,7 @@ NEEDS: Final = {
     "order_executor._make_token #2": _TOKENS,
     "order_executor._make_token #3": _TOKENS,
     "order_executor._send_again #1": _TOKENS_IN_DOUBT,
+    "order_executor._until #1": _TOKENS,
     "reconciliation._take_token_back #1": _TOKENS_UNFOUND,
     "reconciliation.look_up #6": _TOKENS_UNFOUND,
     "record DISPUTE": _CONTRADICTION,
