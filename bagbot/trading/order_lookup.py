@@ -157,7 +157,7 @@ class OrderLookup:
     async def _search(self, symbol: str, begun_ns: int) -> "_Search":
         """Read what is open, the history since the oldest order in doubt was sent, the trades."""
         search = _Search(begun_ns, min(each.since_ms for each in self._absences.values()))
-        async with asyncio.timeout(self._settings.read_timeout_s):
+        async with asyncio.timeout(self._settings.pages_timeout_s):
             if "fetch_open_orders" in self._capabilities:
                 search.candidates += await self._connector.fetch_open_orders(symbol)
                 search.has_open_orders = True

@@ -203,7 +203,7 @@ class Reconciliation:
         age_ms = self._exchange_time_ns() // 1_000_000 - since_ms
         if len(doubtful) <= ASKED_SINGLY or age_ms > _HISTORY_MAX_MS:
             return
-        async with asyncio.timeout(self._settings.read_timeout_s):
+        async with asyncio.timeout(self._settings.pages_timeout_s):
             history = await self._connector.fetch_orders(symbol, since_ms=since_ms)
         for told in history:
             order_id = self._state.order_of(told)
@@ -341,7 +341,7 @@ class Reconciliation:
     async def _learn_trades(self, order: Order, told: ExchangeOrder) -> bool:
         now_ns = self._clock.time_ns()
         if "fetch_my_trades" in self._capabilities:
-            async with asyncio.timeout(self._settings.read_timeout_s):
+            async with asyncio.timeout(self._settings.pages_timeout_s):
                 trades = await self._connector.fetch_my_trades(
                     order.intent.request.symbol, order_id=told.id
                 )
@@ -496,7 +496,7 @@ class Reconciliation:
             return
         # What rested before the first of the trades is not among them, and is asked for by itself.
         since_ms = min(wanted.values()) // 1_000_000 - 1_000
-        async with asyncio.timeout(self._settings.read_timeout_s):
+        async with asyncio.timeout(self._settings.pages_timeout_s):
             orders = await self._connector.fetch_orders(symbol, since_ms=since_ms)
         for told in orders:
             if told.id in wanted:
@@ -693,7 +693,7 @@ class Reconciliation:
         return stamp.get("timestamp", self._clock.time_ns() // 1_000_000) * 1_000_000
 
     async def _fetch_trades(self, symbol: str, from_trade_id: str | None) -> Sequence[Trade]:
-        async with asyncio.timeout(self._settings.read_timeout_s):
+        async with asyncio.timeout(self._settings.pages_timeout_s):
             return await self._connector.fetch_my_trades(symbol, from_trade_id=from_trade_id)
 
     async def _fetch_holdings(self, symbols: Sequence[str]) -> dict[str, Decimal]:

@@ -21,6 +21,8 @@ class OrderConflictError(BagbotError):
 class ExecutorSettings:
     """Waits and limits of the executor, in seconds unless named otherwise.
 
+    `pages_timeout_s`: how long a list may take that may have many pages; each page has the
+    connector's own limit. What is given up halfway begins anew, so it must be enough.
     `fence_margin_ms`: how long after an order's time window its absence begins to count. No
     document of Binance's bounds how late a spot order may execute, hence a minute.
     `audit_interval_s`: how often all trades are read and the balance is checked. What is learned
@@ -33,6 +35,7 @@ class ExecutorSettings:
 
     send_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
+    pages_timeout_s: float = 120.0
     probe_interval_s: float = 2.0
     poll_interval_s: float = 5.0
     audit_interval_s: float = 30.0
