@@ -106,6 +106,19 @@ async def test_what_others_traded_while_bagbot_was_down_is_booked_at_the_start(
         assert replace(executor.state.holdings, covered=before.covered) == before
 
 
+async def test_a_list_of_trades_may_take_longer_than_a_single_question(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """As one of many pages does: given up halfway it would begin anew for ever."""
+    hasty = replace(AUDITED, read_timeout_s=0.4)
+    async with trading(simulator, tmp_path, hasty) as executor, hands(simulator) as somebody:
+        slow = {"kind": "delay_answer", "path": "/api/v3/myTrades", "delay_s": 0.8}
+        await ask(simulator, "POST", "/admin/faults", slow | {"count": 1_000_000})
+        await somebody.create_order(market("buy", "0.05"))
+        await until(lambda: len(executor.state.external_fills) > 0)
+        await assert_explained(simulator, executor)
+
+
 async def test_many_foreign_orders_are_asked_for_at_once(
     simulator: SimulatorServer, tmp_path: Path
 ) -> None:
