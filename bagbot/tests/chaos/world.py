@@ -10,11 +10,10 @@ import os
 import random
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -136,15 +135,27 @@ def draw_settings(rng: random.Random) -> ExecutorSettings:
     )
 
 
-def draw_sizes(rng: random.Random) -> None:
-    """Set how much fits into a page, waits, or is asked for at once: little, so that it shows.
+def draw_sizes(rng: random.Random) -> tuple[tuple[ModuleType, str, int], ...]:
+    """Return how much fits into a page, waits, or is asked for at once: little, so that it shows.
 
     A page of two can hold one trade with oneself and nothing else; Binance's holds 1000.
     """
-    binance_connector._PAGE = rng.choice((3, 4, 4, 7, 50))  # type: ignore[misc]
-    order_executor.EVENTS_WAITING_MAX = rng.choice((1, 2, 2, 100))  # type: ignore[misc]
-    reconciliation._ORDERS_AT_ONCE_MIN = rng.choice((1, 2, 2, 5))  # type: ignore[misc]
-    reconciliation.ASKED_SINGLY = rng.choice((0, 3, 3, 100))  # type: ignore[misc]
+    return (
+        (binance_connector, "_PAGE", rng.choice((3, 4, 4, 7, 50))),
+        (order_executor, "EVENTS_WAITING_MAX", rng.choice((1, 2, 2, 100))),
+        (reconciliation, "_ORDERS_AT_ONCE_MIN", rng.choice((1, 2, 2, 5))),
+        (reconciliation, "ASKED_SINGLY", rng.choice((0, 3, 3, 100))),
+    )
+
+
+@contextmanager
+def _put_in(values: Iterable[tuple[ModuleType, str, Any]]) -> Iterator[None]:
+    """Have these values in the engine's modules, and what was there again afterwards."""
+    with ExitStack() as undo:
+        for module, name, value in values:
+            undo.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+        yield
 
 
 _made: dict[str, Any] = {}
@@ -269,7 +280,7 @@ class World:
             self.settings = replace(
                 self.settings, tokens_per_symbol=rng.choice((1, 2, 5)), token_pause_s=5.0
             )
-        draw_sizes(rng)
+        self.sizes = draw_sizes(rng)
         self.switch = "off"
         self.is_done = False
         self.stops_at_ns: int | None = None
@@ -823,12 +834,12 @@ def run_seed(
     world = World(seed, triggers)
     world.oracle.says = says
     virtual: Any = VirtualTime(world.agenda)
-    for module in _ASKS_THE_TIME:
-        module.time = virtual  # type: ignore[attr-defined]
+    times = [(module, "time", virtual) for module in _ASKS_THE_TIME]
     violation = ""
     try:
-        while not world.is_done:
-            world.live()
+        with _put_in([*world.sizes, *times]):
+            while not world.is_done:
+                world.live()
     except Violation as found:
         violation = str(found)
     except Exception as error:
@@ -836,8 +847,6 @@ def run_seed(
         if says is not None:
             raise
     finally:
-        for module in _ASKS_THE_TIME:
-            module.time = time  # type: ignore[attr-defined]
         world.host.store.close()
     outcome = world.outcome()
     outcome.violation = violation
