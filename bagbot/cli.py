@@ -118,17 +118,18 @@ def run(
 ) -> None:
     """Run the engine and its API; with --account paper also its own exchange."""
     from bagbot import app as composition
+    from bagbot.event_loop import run_loop
     from bagbot.live_view import LiveView
 
     with LiveView() as view:
-        composition.run_loop(composition.run(load_settings(), account.value, on_ready=view.ready))
+        run_loop(composition.run(load_settings(), account.value, on_ready=view.ready))
 
 
 @app.command()
 def demo() -> None:
     """Play the whole story: alert, fill, repeat, refusal, a crash at the worst time, recovery."""
-    from bagbot.app import run_loop
     from bagbot.demo import play
+    from bagbot.event_loop import run_loop
 
     run_loop(play(print))
 
@@ -162,8 +163,9 @@ def exchange(
     ] = False,
 ) -> None:
     """Run the exchange alone: a Binance spot on one port, REST, streams and WebSocket API."""
-    from bagbot.app import run_exchange, run_loop
-    from bagbot.live_view import configure_logging
+    from bagbot.event_loop import run_loop
+    from bagbot.exchange_process import run_exchange
+    from bagbot.log_lines import configure_logging
     from bagbot.simulator.accounts import accounts_from
     from bagbot.simulator.assumptions import assumptions_from
     from bagbot.simulator.live_market import LiveSettings
@@ -292,7 +294,7 @@ def journal_snapshot(
     ),
 ) -> None:
     """Check the journal and write down what it adds up to, so that the next start is fast."""
-    from bagbot.live_view import configure_logging
+    from bagbot.log_lines import configure_logging
     from bagbot.trading import journal_audit
 
     configure_logging(lambda line: print(line, file=sys.stderr, flush=True), logging.WARNING)

@@ -174,7 +174,7 @@ def _run_download(
     name: str,
     base_url: str | None,
 ) -> "Downloaded":
-    from bagbot.live_view import configure_logging
+    from bagbot.log_lines import configure_logging
     from bagbot.marketdata.download import download
     from bagbot.trading.connectors.public_data import public_data
 

@@ -59,6 +59,7 @@ def trade(
     Started again it goes on where it was, also after a crash.
     """
     from bagbot import app as composition
+    from bagbot.event_loop import run_loop
     from bagbot.live_view import LiveView
     from bagbot.trading.live_trader import LiveSettings
     from bagbot.trading.strategy_loader import parameters_from, strategy_class
@@ -74,7 +75,7 @@ def trade(
         bars_max=bars,
     )
     with LiveView() as view:
-        composition.run_loop(
+        run_loop(
             composition.run(
                 load_settings(), account.value, on_ready=view.ready, strategy=(trades, settings)
             )

@@ -2,26 +2,23 @@
 
 import contextlib
 import itertools
-import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import structlog
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from bagbot.app import System
 from bagbot.domain.order import Order
+from bagbot.log_lines import configure_logging
 from bagbot.trading.journal_records import Entry
 
 ROWS_MAX: Final = 15
 AVERAGE_SHOWN: Final = Decimal("0.00000001")
-_SECRET_FIELDS: Final = frozenset({"secret", "api_secret", "signature", "token", "api_key"})
 
 
 class LiveView:
@@ -133,33 +130,3 @@ def _cells(order: Order) -> tuple[str, str, str, str, str, str]:
 
 def _plain(number: Decimal) -> str:
     return f"{number.normalize():f}"
-
-
-def configure_logging(write: Callable[[str], object], level: int = logging.INFO) -> None:
-    """Send every log line of at least `level` to `write`, without secrets."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _without_secrets,
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _LineLogger(write),
-        cache_logger_on_first_use=False,
-    )
-
-
-class _LineLogger:
-    """What structlog needs at its end: something that takes finished lines."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = write
-        self.exception = self.msg = write
-
-
-def _without_secrets(
-    logger: object, method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    return {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}
