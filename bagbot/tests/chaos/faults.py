@@ -172,6 +172,7 @@ WORLDS: Final = (
     "disk full",
     "disk error",
     "disk damaged",
+    "disk slow",
     "second engine",
     "orderly restart",
     "foreign order",

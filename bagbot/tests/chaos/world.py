@@ -203,7 +203,7 @@ class WatchedJournal(CrashableJournal):
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        super().__init__(world.disk, flush_s=lambda: world.rng.choice((0.0002, 0.001, 0.02)))
+        super().__init__(world.disk, flush_s=world.flush_s)
 
     def append(self, records: Any) -> "asyncio.Future[None]":
         is_taken = not self._is_dead and self._failure is None
@@ -300,6 +300,12 @@ class World:
             for wish in rng.sample(self.wishes, ORDERS // 2):
                 wish.at_s += LATER_S
         self._plan_world()
+
+    def flush_s(self) -> float:
+        """Return how long the next flush takes."""
+        # On a slow disk much happens between what is decided and what is durable.
+        is_slow = self.faults.strikes("disk slow", 0.5)
+        return self.rng.choice((0.05, 0.5, 2.0) if is_slow else (0.0002, 0.001, 0.02))
 
     # What is going to happen.
 
@@ -462,8 +468,14 @@ class World:
         while True:
             await asyncio.sleep(self.rng.uniform(min(2, longest_s / 4), longest_s))
             if engine.disputes and not self.oracle.is_killed and engine.killed is None:
-                with suppress(JournalError):
-                    await engine.set_kill_switch(None, by="chaos")
+                await self._put_aside(engine)
+
+    async def _put_aside(self, engine: OrderExecutor) -> None:
+        with suppress(JournalError):
+            await engine.set_kill_switch(None, by="chaos")
+            # What came while it was written must not be put aside with it, in memory alone.
+            if engine.not_ready_reason is None:
+                self.oracle.replay_equals(engine.state)
 
     def _owner_cancels(self) -> None:
         opened = self.host.venue.exchange.open_orders(1, SYMBOL)
@@ -726,9 +738,8 @@ class World:
             # From here on it may be off, whether or not we are told so.
             self.switch, self.oracle.is_killed = "released", False
         if self.switch == "released":
-            with suppress(JournalError):
-                await engine.set_kill_switch(None, by="chaos")
-                self.oracle.note("released")
+            await self._put_aside(engine)
+            self.oracle.note("released")
 
     async def _sleep_until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - self.agenda.now_ns / NS))
