@@ -284,6 +284,7 @@ class World:
         self.switch = "off"
         self.is_done = False
         self.stops_at_ns: int | None = None
+        self._stalled_ns = 0
         self.lives = 0
         self.engine: OrderExecutor | None = None
         self._exchange: Any = None
@@ -423,8 +424,9 @@ class World:
 
     def _stall(self) -> None:
         # The machine stands still; the world does not.
-        until_ns = self.agenda.now_ns + int(self.rng.choice((1, 9, 30)) * NS)
-        self.agenda.run_until(until_ns)
+        stalled_ns = int(self.rng.choice((1, 9, 30)) * NS)
+        self._stalled_ns += stalled_ns
+        self.agenda.run_until(self.agenda.now_ns + stalled_ns)
 
     def _start_second(self) -> None:
         if self.engine is None or not self.disk.is_held:
@@ -751,7 +753,9 @@ class World:
         # turned it off by now.
         self.oracle.require(engine.killed is None, "L1", "the kill switch is still on")
         if engine.state.live:
-            banned_s = max(0.0, (self.oracle.banned_until_ns - self.agenda.now_ns) / NS)
+            # An engine that stood still when it was told to wait counts from when it goes on.
+            quiet_ns = self.oracle.banned_until_ns + self._stalled_ns
+            banned_s = max(0.0, (quiet_ns - self.agenda.now_ns) / NS)
             await asyncio.sleep(
                 banned_s + NOTICE_AUDITS * self.settings.audit_interval_s + NOTICE_S
             )
