@@ -130,6 +130,7 @@ def test_every_await_of_the_executor_is_a_point() -> None:
 def test_the_owner_turns_off_a_kill_switch_that_nobody_was_told_is_on() -> None:
     class Restarted:
         killed: str | None = "its call was cut short, its record was not"
+        not_ready_reason = "it has no state to compare"
 
         async def set_kill_switch(self, reason: str | None, *, by: str) -> None:
             del by

@@ -90,20 +90,23 @@ async def test_every_fill_lies_inside_its_bar(bars_file, speed):
         SimulatorServer(settings(bars_file, speed=speed)) as server,
         SigningClient(server.url) as client,
     ):
-        await trade_for(client, 1.2)
-        trades = [
-            trade
-            for trade in (await client.admin("GET", "trades")).body
-            if trade["symbol"] == "BTCUSDT"
-        ]
+        trades, minutes = [], set()
+        async with asyncio.timeout(30):
+            # A machine that is busy gets less done in the same time.
+            while len(trades) <= 50 or len(minutes) <= 5:
+                await trade_for(client, 1.2)
+                trades = [
+                    trade
+                    for trade in (await client.admin("GET", "trades")).body
+                    if trade["symbol"] == "BTCUSDT"
+                ]
+                minutes = {trade["market_time_ms"] // MINUTE_MS for trade in trades}
     assert {trade["is_maker"] for trade in trades} == {True, False}
-    assert len(trades) > 50
     for trade in trades:
         index = bisect.bisect_right(opens, trade["market_time_ms"]) - 1
         assert trade["market_time_ms"] < opens[index] + MINUTE_MS
         low, high = Decimal(str(lows[index])), Decimal(str(highs[index]))
         assert low <= Decimal(trade["price"]) <= high, trade
-    assert len({trade["market_time_ms"] // MINUTE_MS for trade in trades}) > 5
 
 
 async def test_candles_on_the_wire_are_the_recorded_bars_moved_to_now(tmp_path):
