@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import find_dotenv
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,7 @@ from bagbot.domain.errors import ConfigError
 
 AccountName = Literal["paper", "testnet", "demo"]
 PositiveDecimal = Annotated[Decimal, Field(gt=0)]
+DEFAULT_HOME: Final = Path("~/.bagbot")
 
 
 class _Section(BaseModel):
@@ -84,7 +85,7 @@ class Settings(BaseSettings):
         env_prefix="BAGBOT_", env_nested_delimiter="__", frozen=True, extra="ignore"
     )
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".bagbot")
+    home: Path = Field(default=DEFAULT_HOME, validate_default=True)
     webhook_secret: SecretStr | None = None
     api: ApiSettings = ApiSettings()
     risk: RiskSettings = RiskSettings()
@@ -101,13 +102,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Look into the arguments first, then the environment, `.env`, and the TOML file."""
-        return (
-            init_settings,
-            env_settings,
-            dotenv_settings,
-            TomlConfigSettingsSource(settings_cls, _toml_path()),
-        )
+        """Look into the arguments first, then the environment, `.env`, and the home's TOML file."""
+        sources = (init_settings, env_settings, dotenv_settings)
+        named = next((found["home"] for source in sources if "home" in (found := source())), None)
+        home = DEFAULT_HOME if named is None else named
+        toml = TomlConfigSettingsSource(settings_cls, Path(home).expanduser() / "bagbot.toml")
+        return (*sources, toml)
+
+    @field_validator("home")
+    @classmethod
+    def _in_the_owners_folder(cls, home: Path) -> Path:
+        # A shell writes "~" out; a `.env` file and a TOML file do not.
+        return home.expanduser()
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic validates each value.
@@ -188,11 +194,6 @@ def _make_folder(path: Path) -> None:
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(f"{path} cannot be written to; set BAGBOT_HOME to another folder")
-
-
-def _toml_path() -> Path:
-    home = os.environ.get("BAGBOT_HOME")
-    return (Path(home) if home else Path.home() / ".bagbot") / "bagbot.toml"
 
 
 def _name(location: Sequence[int | str]) -> str:
