@@ -8,6 +8,7 @@ BagbotError
 ├── IllegalTransitionError        a bug, here or there: halt that order, shout
 ├── NotSupportedError             this connector cannot do that; `capabilities` says so beforehand
 ├── InvalidOrderError             the order makes no sense as written; nothing was sent
+│   └── UnknownSymbolError        the exchange does not trade this symbol; an ExchangeError, too
 ├── StrategyError                 a strategy cannot run as written: fix it where the message says
 └── ExchangeError
     ├── OrderRejectedError        the exchange said no; final
@@ -66,6 +67,10 @@ class ExchangeError(BagbotError):
         super().__init__(message)
         self.code = code
         self.http_status = http_status
+
+
+class UnknownSymbolError(InvalidOrderError, ExchangeError):
+    """The exchange does not trade this symbol (any more): no order goes there, no answer comes."""
 
 
 class OrderRejectedError(ExchangeError):

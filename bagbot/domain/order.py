@@ -458,7 +458,10 @@ def _is_known_fill(order: Order, event: Filled) -> bool:
     known = order.fills.get(event.fill.trade_id)
     if known is None:
         return False
-    told, fill = ((f.quantity, f.price, f.fee, f.fee_asset) for f in (known, event.fill))
+    # Without a fee its asset is told or left out, as it comes.
+    told, fill = (
+        (f.quantity, f.price, f.fee, f.fee_asset if f.fee else "") for f in (known, event.fill)
+    )
     if told != fill:
         raise IllegalTransitionError(
             f"order {order.id}: trade {known.trade_id} was told as {known} and as {event.fill}"

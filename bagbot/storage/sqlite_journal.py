@@ -15,9 +15,11 @@ from typing import Final
 from bagbot.domain.errors import JournalError
 from bagbot.storage.journal import START, Mark, Record, Row, checked, row_after
 
-# Appends waiting for the disk. Beyond this the disk has stopped keeping up: refuse, don't hoard.
+# Appends waiting for the disk. Beyond this the disk has stopped keeping up: stop, don't hoard.
 PENDING_MAX: Final = 10_000
 BATCH_MAX: Final = 256
+# Unless it was built otherwise, SQLite takes 32,766 variables in a statement: 4,680 rows.
+STATEMENT_ROWS_MAX: Final = 1_000
 LOG_BYTES: Final = 4_000_000
 CHECKPOINT_PAGES: Final = 900  # Of 4 KiB each: a little less than the log holds.
 
@@ -58,7 +60,9 @@ class SqliteJournal:
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         self._begin = self._head = START
         self._is_replayed = False
-        self._failure: Exception | None = None
+        self._failure: Exception | None = None  # Of the writer: nothing is written any more.
+        # Why no append is taken, while what is in line is still written.
+        self._refusal: str | None = None
         self._pending = 0
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -104,11 +108,12 @@ class SqliteJournal:
         """Put the records in line for one commit, possibly shared with other callers."""
         assert self._is_replayed, "replay the journal to its end before appending"
         done = asyncio.get_running_loop().create_future()
-        if self._failure is not None:
-            done.set_exception(JournalError(f"the journal {self._path} failed: {self._failure}"))
-        elif self._pending >= PENDING_MAX:
-            waiting = f"{self._pending} appends wait for the journal {self._path}"
-            done.set_exception(JournalError(waiting))
+        if self._refusal is None and self._pending >= PENDING_MAX:
+            # For good: what comes later may make no sense without what is left out here.
+            self._refusal = f"{self._pending} appends waited for the disk"
+        reason = self._failure or self._refusal
+        if reason is not None:
+            done.set_exception(JournalError(f"the journal {self._path} failed: {reason}"))
         else:
             self._pending += 1
             self._queue.put(_Append([self._row(record) for record in records], done))
@@ -153,13 +158,18 @@ class SqliteJournal:
         return row
 
     def _insert(self, rows: Sequence[Row]) -> None:
-        """Write all rows with one statement, which is a transaction by itself.
+        """Write all rows or none: with one statement, a transaction by itself, if they fit in it.
 
         One call into SQLite, flush included, needs the interpreter once; with four (BEGIN, two
         INSERTs, COMMIT) a busy event loop lets the thread wait for it four times.
         """
-        statement = _INSERT + ", ".join([_ROW_PLACES] * len(rows))
-        self._connection.execute(statement, list(itertools.chain.from_iterable(rows)))
+        with self._connection:  # Ends the transaction if there is one; rolls it back on an error.
+            if len(rows) > STATEMENT_ROWS_MAX:
+                self._connection.execute("BEGIN IMMEDIATE")
+            for first in range(0, len(rows), STATEMENT_ROWS_MAX):
+                part = rows[first : first + STATEMENT_ROWS_MAX]
+                statement = _INSERT + ", ".join([_ROW_PLACES] * len(part))
+                self._connection.execute(statement, list(itertools.chain.from_iterable(part)))
 
     def _resolve(self, appends: Sequence[_Append], failure: Exception | None) -> None:
         self._pending -= len(appends)

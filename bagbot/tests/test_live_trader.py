@@ -8,17 +8,19 @@ import json
 import random
 import sys
 from dataclasses import replace
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from bagbot.domain import fills
 from bagbot.domain.errors import ConfigError, NotSupportedError, StrategyError
-from bagbot.domain.instrument import Side
+from bagbot.domain.instrument import Instrument, Side
 from bagbot.domain.order import OrderRequest, OrderType
-from bagbot.simulator.server import SimulatorServer
+from bagbot.simulator.server import SimulatorServer, SimulatorSettings
+from bagbot.tests.conftest import API_KEY, API_SECRET
 from bagbot.tests.every_order import Seen, TellingEveryOrder, heard
 from bagbot.tests.live_trading import (
     NO_LIMITS,
@@ -29,6 +31,7 @@ from bagbot.tests.live_trading import (
     trading_live,
 )
 from bagbot.tests.simulator.test_recorded_fills import invented_bars
+from bagbot.trading.connectors import BinanceConnector
 from bagbot.trading.journal_records import BarDecided, Command, Doing
 from bagbot.trading.live_trader import LiveSettings
 from bagbot.trading.strategy import Strategy
@@ -344,6 +347,127 @@ async def test_it_ends_by_itself_after_so_many_bars(bars: Path, tmp_path: Path) 
         state = live.executor.state.strategies[STRATEGY_ID]
         assert state.decided is not None
         assert json.loads(state.decided.state) == {"seen": 2}
+
+
+# Position, cash, equity and the last close, bar by bar.
+SAW: list[tuple[float, float, float, float]] = []
+
+
+class Holding(Strategy):
+    """Buys and leaves an order; later moves that order, gets out, and buys once more."""
+
+    def prepare(self) -> None:
+        self.seen = 0
+        self.resting = 0
+
+    def on_bar(self) -> None:
+        self.seen += 1
+        SAW.append((self.position, self.cash, self.equity, float(self.close[-1])))
+        if self.seen == 1:
+            self.buy(0.12345)
+            self.resting = self.buy(0.02345, limit=self.close[-1] * 0.9)
+        elif self.seen == 3:
+            self.resting = self.amend(self.resting, limit=self.close[-1] * 0.9)
+        elif self.seen == 4:
+            self.close_position()
+        elif self.seen == 5:
+            self.cancel_all()
+            self.buy(0.12345, limit=self.close[-1] * 0.9)
+
+
+def account(live: Stepped) -> tuple[Decimal, Decimal]:
+    """Return what base and quote the fills of all orders make, fees included, to the unit."""
+    base, quote = Decimal(0), Decimal(300_000)
+    for order in live.executor.state.orders.values():
+        sign = 1 if order.intent.request.side is Side.BUY else -1
+        for fill in order.fills.values():
+            base += sign * fill.quantity - (fill.fee_asset == "BTC") * fill.fee
+            value = (fill.price * fill.quantity).quantize(Decimal("1e-8"), ROUND_FLOOR)
+            quote -= sign * value + (fill.fee_asset == "USDT") * fill.fee
+    return base, quote
+
+
+async def test_a_strategy_goes_on_in_new_steps_when_its_old_fills_are_off_them(
+    bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the exchange tells of its steps is changed; it takes what it took before."""
+    told, tick, lot = BinanceConnector.load_instruments, Decimal(10), Decimal("0.01")
+
+    async def coarser(connector: BinanceConnector) -> dict[str, Instrument]:
+        known = await told(connector)
+        return {SYMBOL: replace(known[SYMBOL], tick_size=tick, lot_size=lot)}
+
+    async with bar_venue(bars, fills.Costs()) as server:
+        async with trading_live(server, tmp_path, Holding()) as live:
+            await steps(live, 2)
+            base, quote = account(live)
+            bought = next(iter(live.executor.state.orders.values()))
+            assert all(fill.price % tick for fill in bought.fills.values())
+        monkeypatch.setattr(BinanceConnector, "load_instruments", coarser)
+        with capture_logs() as logged:
+            async with trading_live(server, tmp_path, Holding()) as live:
+                await live.decided()
+                await live.step()
+                position, cash, equity, close = SAW[-1]
+                resting = live.trader.orders()[2]
+                assert resting is not None
+                asked = resting.intent.request
+                assert asked.price is not None
+                assert asked.price % tick
+                assert position == 0.12
+                assert cash == float(quote - asked.price * asked.amount)
+                assert equity == pytest.approx(float(quote + base * Decimal(close)), abs=1e-7)
+                await steps(live, 3)
+                later = list(live.trader.orders().values())[2:]
+    assert [(order.status.value, order.intent.request.amount) for order in later if order] == [
+        ("CANCELLED", Decimal("0.02")),
+        ("FILLED", Decimal("0.12")),
+        ("OPEN", Decimal("0.12")),
+    ]
+    assert not any((order.intent.request.price or 0) % tick for order in later if order)
+    # At the start, and after the position was closed.
+    stays = [one["amount"] for one in logged if "off the exchange's lot" in one["event"]]
+    assert stays == [str(base - Decimal("0.12"))] * 2
+    assert SAW[-1][0] == 0
+
+
+class Leaving(Holding):
+    """Is in, and leaves once it is told to."""
+
+    leaves = False
+
+    def on_bar(self) -> None:
+        super().on_bar()
+        self.seen = 1
+        if self.leaves:
+            self.cancel_all()
+            self.close_position()
+
+
+async def test_a_strategy_outlives_a_change_of_the_exchanges_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SimulatorSettings(
+        api_key=API_KEY, api_secret=API_SECRET, speed=60, balances={"USDT": Decimal(300_000)}
+    )
+    async with SimulatorServer(settings) as server:
+        async with trading_live(server, tmp_path, Leaving()) as live:
+            await live.decided()
+            await live.decided()
+            assert placed(live)[0] == ("buy", "market", "FILLED")
+            base, _ = account(live)
+        rules = {"class": "F43", "variant": "filters", "symbol": "BTCUSDT"}
+        await post(server, "/admin/faults", {**rules, "tickSize": "10", "stepSize": "0.01"})
+        monkeypatch.setattr(Leaving, "leaves", True)
+        async with trading_live(server, tmp_path, Leaving()) as live:
+            while len(placed(live)) < 3 or SAW[-1][0]:
+                await live.decided()
+            left, quote = account(live)
+            closing = live.trader.orders()[3]
+            assert closing is not None
+            assert (closing.status.value, closing.filled) == ("FILLED", Decimal("0.12"))
+            assert left == base - Decimal("0.12") > 0
+            assert SAW[-1][1] == float(quote)
 
 
 @pytest.mark.parametrize("text", ["", "a:b", "a b", "x" * 101])

@@ -604,3 +604,106 @@ async def test_many_orders_in_doubt_do_not_keep_a_start_waiting(
         for order in orders:
             settled = await executor.until_settled(order.id, 20)
             assert settled.status is OrderStatus.NOT_ACCEPTED, settled
+
+
+async def test_what_is_written_off_and_rests_there_after_all_is_an_alarm_until_it_ends(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 3000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+        await asyncio.sleep(1.1)
+        none_open = {"kind": "answer", "path": "/api/v3/openOrders", "status": 200, "body": {}}
+        for fault in ({"kind": "hide", "count": 1_000_000}, none_open | {"count": 1_000_000}):
+            await ask(simulator, "POST", "/admin/faults", fault)
+        written_off = await executor.write_off(rests.id, "it looked gone", by="a human")
+        assert written_off.status is OrderStatus.CANCELLED
+        await ask(simulator, "DELETE", "/admin/faults")
+        await until(lambda: "BTC/USDT" in executor.disputes)
+        said = executor.disputes["BTC/USDT"]
+        assert f"order {rests.id} was written off, and the exchange has it open" in said
+        # A human ends it there, looks, and puts the alarm aside.
+        async with hands(simulator) as somebody:
+            await somebody.cancel_order(written_off.exchange_order_id or "", "BTC/USDT")
+        await executor.set_kill_switch(None, by="a human who looked")
+        await asyncio.sleep(1)
+        assert executor.disputes == {}
+        taken = await submitted(executor, "again")
+        assert (await executor.until_settled(taken.id, 5)).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize("is_down", [False, True], ids=["running", "down"])
+async def test_a_symbol_that_is_traded_no_more_keeps_nobody_from_trading_the_others(
+    simulator: SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_down: bool
+) -> None:
+    """What somebody traded in it once is in the journal, and its trades can't be read any more."""
+    monkeypatch.setattr(binance_connector, "_INSTRUMENTS_STALE_AFTER_S", 1.0)
+
+    async def goes_on(executor: OrderExecutor) -> None:
+        await until(lambda: "ETH/USDT" not in executor.instruments)
+        lost = BY_STREAM | {"kind": "lose_request"}
+        await ask(simulator, "POST", "/admin/faults", lost)
+        taken = await submitted(executor, "lost")
+        # It takes a whole audit to give an order up.
+        given_up = await executor.until_settled(taken.id, 20)
+        assert given_up.status is OrderStatus.NOT_ACCEPTED
+        taken = await submitted(executor, "taken")
+        assert (await executor.until_settled(taken.id, 5)).status is OrderStatus.FILLED
+        assert executor.not_ready_reason is None
+        await assert_explained(simulator, executor)
+
+    async with trading(simulator, tmp_path, AUDITED) as executor, hands(simulator) as somebody:
+        await somebody.create_order(market("buy", "0.5") | {"symbol": "ETH/USDT"})
+        await until(lambda: executor.state.ledger.position(EXTERNAL, "ETH/USDT").quantity > 0)
+        if not is_down:
+            await ask(simulator, "POST", "/admin/acts", {"act": "delist", "symbol": "ETHUSDT"})
+            await goes_on(executor)
+    if is_down:
+        await ask(simulator, "POST", "/admin/acts", {"act": "delist", "symbol": "ETHUSDT"})
+        async with trading(simulator, tmp_path, AUDITED) as executor:
+            await goes_on(executor)
+
+
+async def test_an_order_goes_by_the_steps_that_the_exchange_has_now(
+    simulator: SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binance_connector, "_INSTRUMENTS_STALE_AFTER_S", 1.0)
+    price = await whole_price(simulator)
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        coarser = {"act": "symbol", "symbol": "BTCUSDT", "tickSize": "7", "stepSize": "0.003"}
+        await ask(simulator, "POST", "/admin/acts", coarser)
+        await until(lambda: executor.instruments["BTC/USDT"].tick_size == Decimal(7))
+        rests = await submitted(executor, "rests", type="limit", price=str(price - 1000))
+        await until(lambda: executor.state.orders[rests.id].status is OrderStatus.OPEN)
+        sent = executor.state.orders[rests.id].intent.request
+        assert sent.price is not None
+        assert (sent.price % 7, sent.amount) == (0, Decimal("0.009"))
+
+
+async def test_an_audit_comes_to_an_end_though_we_trade_all_the_time(
+    simulator: SimulatorServer, tmp_path: Path
+) -> None:
+    """Reading all trades takes longer than it takes us to make the next one."""
+    async with trading(simulator, tmp_path, AUDITED) as executor:
+        slow = {"kind": "delay_answer", "path": "/api/v3/myTrades", "delay_s": 0.3}
+        await ask(simulator, "POST", "/admin/faults", slow | {"count": 1_000_000})
+        is_over = asyncio.Event()
+
+        async def busy() -> None:
+            number = 0
+            while not is_over.is_set():
+                number += 1
+                side = "buy" if number % 2 else "sell"
+                taken = await submitted(executor, f"k{number}", side=side)
+                await executor.until_settled(taken.id, 5)
+                await asyncio.sleep(0.1)
+
+        trading_on = asyncio.create_task(busy())
+        try:
+            explained = [await executor._reconciliation.is_explained() for _ in range(8)]
+        finally:
+            is_over.set()
+            await trading_on
+        assert any(explained)
+        assert executor.disputes == {}

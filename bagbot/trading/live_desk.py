@@ -2,14 +2,18 @@
 
 The account begins with the strategy's cash and nothing else, and counts in the same whole numbers
 as a backtest's (docs/FILL_RULES.md, F16, F18, F22): what a strategy decides from it is what it
-would decide in the backtest. Commands are only written down here; `bagbot.trading.live_trader`
-carries them out. Pure.
+would decide in the backtest. But an exchange changes its ticks and lots now and then, and all fills
+are counted anew at every start: so money is made of their prices and quantities as they are, and
+only what the strategy asks for is in whole ticks and lots, in those of today.
+
+Commands are only written down here; `bagbot.trading.live_trader` carries them out. Pure.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 import numpy
@@ -83,7 +87,9 @@ class LiveDesk:
         self.open_orders = 0
         self._instrument = instrument
         self._lot_units = _units(instrument.lot_size)
-        self._scale = fills.scale_of(_units(instrument.tick_size), self._lot_units)
+        self._tick = Fraction(instrument.tick_size)
+        # A lot, or the part of it that old fills are whole numbers of.
+        self._step_units = self._lot_units
         self._entry_ticks = math.nan
         self._open: set[int] = set()
         self._bar_ms = 0
@@ -95,24 +101,31 @@ class LiveDesk:
         """The position in whole lots: dust does not count."""
         return self.base_units // self._lot_units
 
+    @property
+    def off_lot(self) -> Decimal:
+        """What of the position is less than a lot because fills are off the lot; else 0."""
+        if self._step_units == self._lot_units:
+            return Decimal(0)
+        return Decimal(self.base_units % self._lot_units).scaleb(-8)
+
     def equity_units(self, close_ticks: int) -> int:
         """Return what everything is worth at a price, in 1e-8 of quote, rounded down (F22)."""
-        numerator, denominator = self._scale.numerator, self._scale.denominator * self._lot_units
-        return self.quote_units + self.base_units * close_ticks * numerator // denominator
+        return self.quote_units + math.floor(self.base_units * close_ticks * self._tick)
 
     def book(self, news: Iterable[DeskFill]) -> None:
         """Count fills that were not counted before, in the order in which they came to be."""
+        news = list(news)
+        self._step_units = math.gcd(self._step_units, *(_units(one.fill.quantity) for one in news))
         for one in news:
-            fill, before = one.fill, self.position_lots
-            price, lots = self._ticks_and_lots(fill)
+            fill, before = one.fill, self.base_units // self._step_units
             sign = 1 if one.side is Side.BUY else -1
             self.base_units += sign * _units(fill.quantity)
-            self.quote_units -= sign * fills.value(price, lots, self._scale)
+            self.quote_units -= sign * math.floor(_value(fill.price, fill.quantity))
             if fill.fee_asset == self._instrument.base:
                 self.base_units -= _units(fill.fee)
             elif fill.fee_asset == self._instrument.quote:
                 self.quote_units -= _units(fill.fee)
-            self._average(before, price, sign * lots)
+            self._average(before, fill.price, sign * _units(fill.quantity) // self._step_units)
 
     def known(self, number: int, order: DeskOrder) -> None:
         """Take an order in that was decided in an earlier life of the process."""
@@ -146,6 +159,21 @@ class LiveDesk:
         held = self._instrument.quantity_from_lots(self.position_lots)
         return request.amount + sum(sells) <= held
 
+    def on_steps(self, request: OrderRequest) -> OrderRequest | None:
+        """Return an order in today's ticks and lots, or None when less than one of them is left.
+
+        What was written down earlier, and what is left of an old order, may be off them.
+        """
+        instrument, price, at = self._instrument, request.price, request.trigger_price
+        amount = instrument.round_quantity_down(request.amount)
+        if price is not None:
+            price = instrument.round_price(price, request.side)
+        if at is not None:
+            at = instrument.round_trigger(at)
+        if 0 in (amount, price, at):
+            return None
+        return replace(request, amount=amount, price=price, trigger_price=at)
+
     def open_bar(self, bars: Bars) -> None:
         """Begin a decision after the last of `bars`: show what there is now, command nothing."""
         self.commands = []
@@ -154,7 +182,9 @@ class LiveDesk:
         self.position = self.position_lots * self._lot_units / _UNITS
         self.cash = (self.quote_units - locked) / _UNITS
         self.equity = self.equity_units(int(bars.close[-1])) / _UNITS
-        self.entry_price = self._entry_ticks * float(self._instrument.tick_size)
+        # Less than a lot counts as flat, but its average is kept: more may be bought to it.
+        entry_ticks = self._entry_ticks if self.position_lots else math.nan
+        self.entry_price = entry_ticks * float(self._instrument.tick_size)
         self.open_orders = len(self._open)
 
     # What a strategy asks for: `bagbot.trading.strategy.Desk`.
@@ -301,36 +331,27 @@ class LiveDesk:
         ticks = kernel.ticks_of(price, float(self._instrument.tick_size), direction)
         return self._instrument.price_from_ticks(_computable(ticks))
 
-    def _ticks_and_lots(self, fill: Fill) -> tuple[int, int]:
-        instrument = self._instrument
-        return instrument.price_ticks(fill.price), instrument.quantity_lots(fill.quantity)
-
     def _locked(self, order: DeskOrder, bars: Bars) -> int:
         """Return what of the quote asset an open order holds back (F18)."""
         request = order.request
         assert request is not None, "what is open was sent"
         if request.side is Side.SELL or request.type is OrderType.MARKET:
             return 0
-        lots = self._instrument.quantity_lots(request.amount - order.filled)
         at = request.price or request.trigger_price
-        if at is not None:
-            return fills.value_ceiling(self._instrument.price_ticks(at), lots, self._scale)
-        # What trails is locked at the price it was placed at: the open after its decision.
-        after = int(numpy.searchsorted(bars.open_time_ms, order.bar_ms, side="right"))
-        price = bars.open[after] if after < len(bars) else bars.close[-1]
-        return fills.value_ceiling(int(price), lots, self._scale)
+        if at is None:
+            # What trails is locked at the price it was placed at: the open after its decision.
+            after = int(numpy.searchsorted(bars.open_time_ms, order.bar_ms, side="right"))
+            ticks = bars.open[after] if after < len(bars) else bars.close[-1]
+            at = self._instrument.price_from_ticks(int(ticks))
+        return math.ceil(_value(at, request.amount - order.filled))
 
-    def _average(self, before: int, price: int, change: int) -> None:
-        """Keep the average price of entry, as the backtest does."""
-        after = self.position_lots
-        if after == 0:
-            self._entry_ticks = math.nan
-        elif before == 0:
-            self._entry_ticks = float(price)
+    def _average(self, before: int, price: Decimal, change: int) -> None:
+        """Keep the average price of entry, as the backtest does, with amounts in steps."""
+        ticks = float(Fraction(price) / self._tick)
+        if before == 0:
+            self._entry_ticks = ticks
         elif change > 0:
-            self._entry_ticks = (self._entry_ticks * before + float(price) * change) / (
-                before + change
-            )
+            self._entry_ticks = (self._entry_ticks * before + ticks * change) / (before + change)
 
 
 def _computable(steps: int) -> int:
@@ -339,6 +360,11 @@ def _computable(steps: int) -> int:
             f"{tables.PROBLEMS[tables.TOO_LARGE]}; nothing of this bar was sent"
         )
     return steps
+
+
+def _value(price: Decimal, quantity: Decimal) -> Fraction:
+    """Return what a quantity costs in 1e-8 of quote, not rounded yet."""
+    return Fraction(price) * Fraction(quantity) * _UNITS
 
 
 def _units(amount: Decimal) -> int:

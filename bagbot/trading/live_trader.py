@@ -134,6 +134,7 @@ class LiveTrader:
         self._desk = LiveDesk(instrument, begun.cash)
         self._bars = _GrowingBars(instrument, timeframe_ms(begun.timeframe))
         self._recall()
+        self._tell_what_stays()
         self._executor.listen(self._hear)
         bars = self._connector.watch_closed_bars(
             begun.symbol, begun.timeframe, since_ms=begun.anchor_ms
@@ -324,6 +325,8 @@ class LiveTrader:
                     gone.add(command.target)
                 await self._place(decided.bar_ms, command, request, is_newest=is_newest)
             self._catch_up()
+            if command.doing is Doing.CLOSE:
+                self._tell_what_stays()
 
     async def _place(
         self, bar_ms: int, command: Command, request: OrderRequest | None, *, is_newest: bool
@@ -336,12 +339,15 @@ class LiveTrader:
         def plan(view: View) -> OrderIntent | str:
             if request is None:
                 return command.refusal or REASONS[UNKNOWN_ORDER]
-            if not is_newest and not self._desk.only_reduces(request):
+            sent = self._desk.on_steps(request)
+            if sent is None:
+                return "not sent: less than the exchange's tick or lot of today is left of it"
+            if not is_newest and not self._desk.only_reduces(sent):
                 return "not sent: later bars have closed since it was decided"
             return OrderIntent(
                 id=intent_id(account, identity),
                 account=account,
-                request=request,
+                request=sent,
                 source=self._source,
                 identity=identity,
                 time_ns=self._clock.time_ns(),
@@ -380,6 +386,15 @@ class LiveTrader:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         logger.error("an order could not be cancelled", strategy=self._source, number=number)
+
+    def _tell_what_stays(self) -> None:
+        """Tell the owner of what `close_position()` can't sell any more."""
+        if self._desk.off_lot:
+            logger.warning(
+                "old fills are off the exchange's lot: a part of the position can't be sold",
+                strategy=self._settings.strategy_id,
+                amount=str(self._desk.off_lot),
+            )
 
     async def _amended(
         self, command: Command, request: OrderRequest, gone: set[int]

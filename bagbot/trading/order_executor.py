@@ -49,7 +49,7 @@ from bagbot.domain.order import (
     on_steps,
 )
 from bagbot.storage.journal import Journal
-from bagbot.trading import order_tokens, risk_manager
+from bagbot.trading import order_tokens, reconciler, risk_manager
 from bagbot.trading.account_book import AccountBook, Listener
 from bagbot.trading.account_state import TOKEN_SOURCE, AccountState, Known
 from bagbot.trading.connectors.interface import (
@@ -109,7 +109,7 @@ class OrderExecutor:
         snapshot: Path | None = None,
     ) -> None:
         self.account = account
-        self.instruments: dict[str, Instrument] = dict(instruments or {})
+        self._instruments: Mapping[str, Instrument] = dict(instruments or {})
         self._connector = connector
         self._journal = journal
         self._snapshot_file = snapshot
@@ -190,6 +190,11 @@ class OrderExecutor:
     def limits(self) -> RiskLimits:
         """What the account may do."""
         return self._risk_manager.limits
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """What can be traded, by symbol, by the rules that the exchange has now."""
+        return self._connector.instruments or self._instruments
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -351,14 +356,15 @@ class OrderExecutor:
         A human says so, with a reason that is recorded. What the exchange still tells of the
         order counts more: then it ends as that says. One that was never seen there becomes
         NOT_ACCEPTED, one that was becomes CANCELLED; a trade of it that is told later is still
-        booked. Raises KeyError, NotReadyError, ExchangeError, TimeoutError, and
-        OrderConflictError when it has ended already, may still arrive, or is open there.
+        booked, and one that rests there after all is an alarm. Raises KeyError, NotReadyError,
+        ExchangeError, TimeoutError, and OrderConflictError when it has ended already, may still
+        arrive, or is open there.
         """
         self._require_ready()
         order = self.state.orders[order_id]
         if order.is_final:
             raise OrderConflictError(f"order {order_id} is {order.status.value} already")
-        await self._reconciliation.write_off(order_id, f"written off by {by}: {reason}")
+        await self._reconciliation.write_off(order_id, reconciler.written_off(by, reason))
         return self.state.orders[order_id]
 
     async def refresh(self, symbol: str) -> None:
@@ -710,7 +716,8 @@ class OrderExecutor:
 
     async def _load_instruments(self) -> None:
         if "load_instruments" in self._capabilities:
-            self.instruments.update(await self._connector.load_instruments())
+            loaded = await self._connector.load_instruments()
+            self._instruments = {**self._instruments, **loaded}
         self._symbol_of = {i.exchange_symbol: i.symbol for i in self.instruments.values()}
         allowed = self._risk_manager.limits.symbols or ()
         self._prices.want(symbol for symbol in allowed if symbol in self.instruments)

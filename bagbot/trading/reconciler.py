@@ -21,7 +21,7 @@ from bagbot.domain.events import (
     OrderEvent,
     Rejected,
 )
-from bagbot.domain.order import Order
+from bagbot.domain.order import Order, OrderStatus
 from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
 from bagbot.trading.journal_records import ExternalOrderSeen
 
@@ -30,6 +30,7 @@ _QUERIES_PER_SEARCH: Final = 5
 # An exchange takes a timestamp that is ahead of its clock (Binance up to a second), so that what it
 # did with an order may bear an earlier time; and a clock may be set back.
 _CLOCK_SLACK_NS: Final = 5_000_000_000
+_WRITTEN_OFF: Final = "written off by "
 # How `bagbot.domain.order.client_order_id` looks.
 _OUR_MARK: Final = re.compile(r"bb[a-z2-7]{24}")
 
@@ -37,10 +38,17 @@ _OUR_MARK: Final = re.compile(r"bb[a-z2-7]{24}")
 def events_from(order: Order, told: ExchangeOrder, time_ns: int) -> list[OrderEvent]:
     """Return what the exchange's word on an order adds, as events; `apply` drops what is known.
 
-    Raises IllegalTransitionError when it speaks of another order than the one we sent.
+    Raises IllegalTransitionError when it speaks of another order than the one we sent, or of one
+    that rests though it was written off here.
     """
     _check_same(order, told)
-    if told.status is ExchangeOrderStatus.REJECTED:
+    is_ended = order.status is OrderStatus.CANCELLED and told.status is ExchangeOrderStatus.OPEN
+    if is_ended and (order.reason or "").startswith(_WRITTEN_OFF):
+        raise IllegalTransitionError(
+            f"order {order.id} was written off, and the exchange has it open as {told.id}: "
+            f"cancel it there by hand; what it trades is booked"
+        )
+    if told.status is ExchangeOrderStatus.REJECTED and order.exchange_order_id is None:
         return [
             Rejected(
                 time_ns=time_ns,
@@ -60,6 +68,10 @@ def events_from(order: Order, told: ExchangeOrder, time_ns: int) -> list[OrderEv
         events.append(Cancelled(time_ns=time_ns, exchange_order_id=told.id, reason=told.reason))
     elif told.status is ExchangeOrderStatus.EXPIRED:
         events.append(Expired(time_ns=time_ns, exchange_order_id=told.id, reason=told.reason))
+    elif told.status is ExchangeOrderStatus.REJECTED:
+        # It had been taken, and waited: for its trigger, say. Now it has ended.
+        reason = f"rejected after the exchange had taken it: {told.reason or 'no reason told'}"
+        events.append(Expired(time_ns=time_ns, exchange_order_id=told.id, reason=reason))
     return events
 
 
@@ -164,6 +176,11 @@ def forgotten(order: Order) -> Contested:
         f"({order.client_order_id}), which it had: it has lost its memory, or it has ended so "
         f"long ago that it is archived; nothing is changed here"
     )
+
+
+def written_off(by: str, reason: str) -> str:
+    """Return why an order has ended that a human gave up."""
+    return f"{_WRITTEN_OFF}{by}: {reason}"
 
 
 def external_order(told: ExchangeOrder, time_ns: int) -> ExternalOrderSeen:

@@ -20,6 +20,7 @@ from bagbot.domain.errors import (
     ExchangeUnavailableError,
     IllegalTransitionError,
     OrderNotFoundError,
+    UnknownSymbolError,
 )
 from bagbot.domain.events import Cancelled, Expired, NotAccepted
 from bagbot.domain.order import Order, OrderStatus
@@ -102,6 +103,7 @@ class Reconciliation:
         self._suspected_ns = 0
         self._suspected_at_start: frozenset[str] = frozenset()
         self._shouted: set[str] = set()
+        self._unreadable: set[str] = set()
 
     @property
     def _state(self) -> AccountState:
@@ -269,7 +271,11 @@ class Reconciliation:
                     f"order {order_id} may still arrive at the exchange: it is being looked up; "
                     f"wait until its time window is over by {self._settings.fence_margin_ms} ms"
                 )
-            told = await self._lookup.find_now(order)
+            try:
+                told = await self._lookup.find_now(order)
+            except UnknownSymbolError:
+                # Gone with its symbol: nobody can be asked, and the human's word is all there is.
+                told = None
             if told is not None:
                 await self.learn_told(order_id, told)
                 order = self._state.orders[order_id]
@@ -633,10 +639,13 @@ class Reconciliation:
             if holdings.baseline is not baseline:
                 return False
             if again != told or holdings.booked != booked:
-                # Something traded meanwhile: this round says nothing.
-                self._suspected, self._suspected_rounds = {}, 0
-                self._audit_within(self._settings.poll_interval_s)
-                return False
+                # Something traded while the trades were read, which may be so in every round. If
+                # what is held now is explained all is well; what is not may be explained next time.
+                found = holdings.unexplained(again, symbols)
+                if found:
+                    self._suspected, self._suspected_rounds = {}, 0
+                    self._audit_within(self._settings.poll_interval_s)
+                    return False
         if not self._is_sure(found):
             lag_s = self._settings.replica_lag_max_s
             self._audit_within(max(self._settings.probe_interval_s, lag_s / 10))
@@ -685,8 +694,17 @@ class Reconciliation:
         self._audit_at_ns = min(self._audit_at_ns, self._audited_ns + int(wait_s * _NS))
 
     def _watched(self) -> list[str]:
+        """Return whose trades are read: what is or was traded here, if the exchange still has it.
+
+        What a symbol that it does not trade (any more) has moved is told as a residual.
+        """
         seen = {symbol for symbol, _ in self._state.holdings.external_orders}
-        return sorted(self._symbols | seen | self._state.symbols)
+        wanted, traded = self._symbols | seen | self._state.symbols, self._connector.instruments
+        for symbol in wanted - traded.keys() if traded else ():
+            if symbol not in self._unreadable:
+                self._unreadable.add(symbol)
+                logger.warning("a symbol is not traded there, its trades go unread", symbol=symbol)
+        return sorted(wanted & traded.keys() if traded else wanted)
 
     def _exchange_time_ns(self) -> int:
         stamp = self._connector.stamp()

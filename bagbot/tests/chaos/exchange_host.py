@@ -442,11 +442,11 @@ class _Passage:
         self._host, self._life, self._what = host, life, what
         self._body, self._key, self._fields = body, key, fields
         self._delivery, self._answer = delivery, answer
+        self._name = name
         if delivery.reach == "twice" and what[0] != "POST":
-            self._delivery, name = Delivery(), ""
-        if name:
-            host.faults.struck[name] += 1
-            host.observer.note("fault", name, *what[:2], fields.get("newClientOrderId", ""))
+            self._delivery = Delivery()
+        elif name and delivery.reach != "twice":
+            self._strikes()
 
     def begin(self) -> None:
         host, delivery = self._host, self._delivery
@@ -460,12 +460,18 @@ class _Passage:
         else:
             host.agenda.after(latency_s, lambda: self._arrive(is_late=False))
 
+    def _strikes(self) -> None:
+        self._host.faults.struck[self._name] += 1
+        order_id = self._fields.get("newClientOrderId", "")
+        self._host.observer.note("fault", self._name, *self._what[:2], order_id)
+
     def _arrive_twice(self) -> None:
         # An order that rests keeps its id taken. The repeat of one that is over would trade
         # again: only TLS keeps that from happening, and no client can, but with a token.
         name, has_token = self._fields.get("newClientOrderId", ""), self._what[1] == REPLACING
         exchange = self._host.venue.exchange
         if has_token or exchange.open_order_by_client_id(ACCOUNT, SYMBOL, name) is not None:
+            self._strikes()
             self._arrive(is_late=False)
 
     def _arrive(self, *, is_late: bool) -> None:

@@ -54,12 +54,18 @@ def order() -> Order:
     )
 
 
-def fill(trade_id: str, quantity: str, price: str = "10") -> Filled:
+def fill(
+    trade_id: str, quantity: str, price: str = "10", fee: str = "0", fee_asset: str = "BTC"
+) -> Filled:
     return Filled(
         time_ns=5,
         exchange_order_id="77",
         fill=Fill(
-            trade_id=trade_id, quantity=Decimal(quantity), price=Decimal(price), fee_asset="BTC"
+            trade_id=trade_id,
+            quantity=Decimal(quantity),
+            price=Decimal(price),
+            fee=Decimal(fee),
+            fee_asset=fee_asset,
         ),
     )
 
@@ -171,6 +177,14 @@ def test_fill_seen_twice_counts_once() -> None:
     assert once.remaining == 2
 
 
+@pytest.mark.parametrize("assets", [*itertools.permutations(["", "USDT", "BNB"], 2)])
+def test_the_asset_of_no_fee_is_no_contradiction(assets: tuple[str, str]) -> None:
+    """Futures leave it out of the stream's event, and name it in the list of trades."""
+    known = fold([SEND, fill("a", "1", fee_asset=assets[0])])
+    assert apply(known, fill("a", "1", fee="0.00", fee_asset=assets[1])) is known
+    assert known.fees == {}
+
+
 def test_a_fact_that_adds_nothing_returns_the_same_object() -> None:
     known = fold([SEND, ACCEPTED])
     assert apply(known, ACCEPTED) is known
@@ -184,6 +198,11 @@ def test_a_fact_that_adds_nothing_returns_the_same_object() -> None:
         ([SEND, ACCEPTED, fill("a", "4")], "4 filled of 3 ordered"),
         ([SEND, ACCEPTED, Accepted(time_ns=9, exchange_order_id="78")], "two exchange ids"),
         ([SEND, ONE, fill("a", "1", "11")], "trade a was told as"),
+        ([SEND, ONE, fill("a", "1", fee="0.1")], "trade a was told as"),
+        (
+            [SEND, fill("a", "1", fee="0.1"), fill("a", "1", fee="0.1", fee_asset="BNB")],
+            "trade a was told as",
+        ),
         (
             [
                 SEND,

@@ -130,6 +130,19 @@ async def test_many_appends_at_once_keep_the_order_of_their_calls(place: Place) 
     await journal.close()
 
 
+async def test_an_append_has_no_greatest_length(place: Place) -> None:
+    # More than SQLite takes in one statement: 32,766 variables, or 250,000 on Debian, 7 a row.
+    many = [record(number) for number in range(40_000)]
+    journal = place.open()
+    list(journal.replay())
+    await asyncio.gather(journal.append([record(1)]), journal.append(many))
+    await journal.append([record(2)])
+    await journal.close()
+    journal = place.open()
+    assert list(journal.replay()) == [record(1), *many, record(2)]
+    await journal.close()
+
+
 async def test_giving_up_waiting_takes_nothing_back(place: Place) -> None:
     journal = place.open()
     list(journal.replay())

@@ -1,5 +1,6 @@
 """The journal in SQLite; what every journal must do is in test_journal_conformance.py."""
 
+import asyncio
 import random
 import shutil
 import sqlite3
@@ -91,6 +92,46 @@ async def test_after_a_failed_write_nothing_more_is_taken(tmp_path: Path) -> Non
     await journal.close()
     journal = SqliteJournal(path)
     assert list(journal.replay()) == [record(0)]
+    await journal.close()
+
+
+async def test_of_an_append_in_several_statements_all_or_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    list(journal.replay())
+    await journal.append([record(0)])
+    # There is room for the first of the statements: the file is 4 MB long beforehand.
+    pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="cannot be written: database or disk is full"):
+        await journal.append([Record("FILLED", "ord_0", 1, b"x" * 200)] * 40_000)
+    await journal.close()
+    journal = SqliteJournal(path)
+    assert list(journal.replay()) == [record(0)]
+    await journal.close()
+
+
+async def test_after_an_append_was_refused_nothing_more_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bagbot.storage.sqlite_journal.PENDING_MAX", 10)
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    list(journal.replay())
+    in_line = [journal.append([record(number)]) for number in range(10)]
+    reason = "failed: 10 appends waited for the disk"
+    with pytest.raises(JournalError, match=reason):
+        await journal.append([record(10)])
+    await asyncio.gather(*in_line)
+    # There is room again, but what was left out would be missing before it.
+    with pytest.raises(JournalError, match=reason):
+        await journal.append([record(11)])
+    await journal.close()
+    journal = SqliteJournal(path)
+    assert list(journal.replay()) == [record(number) for number in range(10)]
+    await journal.append([record(10)])
     await journal.close()
 
 

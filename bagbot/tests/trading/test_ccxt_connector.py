@@ -427,6 +427,33 @@ async def test_amounts_are_sent_as_plain_text(
     assert "recvWindow=3000" in text
 
 
+# Which order it is about.
+
+
+async def test_orders_of_two_symbols_may_have_one_number(server: Scripted) -> None:
+    """Binance: order ids are unique per symbol only."""
+    ether = {**SYMBOL_ROW, "symbol": "ETHUSDT", "baseAsset": "ETH"}
+    server.fixed["/api/v3/exchangeInfo"] = {"symbols": [SYMBOL_ROW, ether]}
+    async with BinanceConnector(KEY, SECRET, base_url=server.url) as connector:
+        await connector.load_instruments()
+        server.then(200, ACCEPTED)
+        ours = await connector.create_order(MARKET)
+
+        # Spot shows what was cancelled under the id of its cancel.
+        cancelled = {**ACCEPTED, "status": "CANCELED", "clientOrderId": "web_cancel"}
+        server.then(200, [{**cancelled, "symbol": "ETHUSDT"}])
+        (other,) = await connector.fetch_orders("ETH/USDT")
+        assert (other.id, other.client_order_id) == (ours.id, "web_cancel")
+        server.then(200, [cancelled])
+        (again,) = await connector.fetch_orders("BTC/USDT")
+        assert (again.id, again.client_order_id) == (ours.id, "order-1")
+
+        sent = len(server.requests)
+        with pytest.raises(InvalidOrderError, match="on 2 symbols: pass symbol"):
+            await connector.cancel_order(ours.id)
+        assert len(server.requests) == sent
+
+
 # Other exchanges.
 
 

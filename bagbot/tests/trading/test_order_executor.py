@@ -84,6 +84,27 @@ async def test_a_strangers_four_methods_are_enough_to_trade(tmp_path: Path) -> N
     assert sent["params"]["clientOrderId"] == order.client_order_id
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"price": ""}, {"average": float("nan")}, {"filled": "?"}, {"status": "on its way"}],
+    ids=str,
+)
+async def test_an_answer_that_cannot_be_read_was_an_acceptance_perhaps(
+    tmp_path: Path, told: dict[str, object]
+) -> None:
+    """The answer is wrong, not the order: whoever decides again would have two."""
+    connector = StrangersConnector()
+    connector.on_create = lambda payload: connector.answer(payload) | told
+    async with running(tmp_path, connector) as executor:
+        taken = await executor.submit(intent(type="limit", price="90"))
+        assert taken.order is not None
+        await asyncio.sleep(0.2)
+        order = executor.state.orders[taken.order.id]
+        assert (order.status, len(connector.sent)) == (OrderStatus.UNKNOWN, 1)
+        assert "cannot be read" in (order.reason or "")
+        assert executor.state.pending("BTC/USDT")[0] == Decimal("0.5")
+
+
 async def test_nothing_is_sent_before_intent_and_send_are_on_disk(tmp_path: Path) -> None:
     connector = StrangersConnector()
     journal = SqliteJournal(tmp_path / "journal.sqlite")

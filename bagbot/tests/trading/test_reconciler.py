@@ -6,9 +6,17 @@ from decimal import Decimal
 import pytest
 
 from bagbot.domain.errors import IllegalTransitionError
-from bagbot.domain.events import Accepted, Cancelled, Expired, Fill, Filled, Rejected
+from bagbot.domain.events import (
+    Accepted,
+    Cancelled,
+    Expired,
+    Fill,
+    Filled,
+    OrderEvent,
+    Rejected,
+)
 from bagbot.domain.instrument import Side
-from bagbot.domain.order import Order, OrderType, apply, client_order_id
+from bagbot.domain.order import Order, OrderStatus, OrderType, apply, client_order_id
 from bagbot.tests.domain.test_order import SEND, order
 from bagbot.trading import reconciler
 from bagbot.trading.connectors.interface import ExchangeOrder, ExchangeOrderStatus, Trade
@@ -44,6 +52,32 @@ def test_each_word_of_the_exchange_becomes_its_facts(
 ) -> None:
     events = reconciler.events_from(sent(), replace(TOLD, **change), 5)
     assert [type(event) for event in events] == kinds
+
+
+def known(*events: OrderEvent) -> Order:
+    found = sent()
+    for event in events:
+        found = apply(found, event)
+    return found
+
+
+def test_an_order_that_is_rejected_after_it_was_taken_has_ended() -> None:
+    """A stop, say, that triggers and then is not taken: nobody must wait for it any longer."""
+    rests = known(*reconciler.events_from(sent(), TOLD, 5))
+    told = replace(TOLD, status=ExchangeOrderStatus.REJECTED, reason="no margin")
+    ended = known(*reconciler.events_from(sent(), TOLD, 5), *reconciler.events_from(rests, told, 6))
+    assert ended.status is OrderStatus.EXPIRED
+    assert ended.reason == "rejected after the exchange had taken it: no margin"
+
+
+def test_an_order_that_was_written_off_and_rests_is_a_contradiction() -> None:
+    seen = Accepted(time_ns=5, exchange_order_id="77", exchange_time_ns=5)
+    gone = Cancelled(time_ns=6, exchange_order_id="77", reason=reconciler.written_off("me", "gone"))
+    with pytest.raises(IllegalTransitionError, match="written off, and the exchange has it open"):
+        reconciler.events_from(known(seen, gone), TOLD, 7)
+    # One that was cancelled may be told as open by whoever lags behind.
+    late = replace(gone, reason="by hand")
+    assert reconciler.events_from(known(seen, late), TOLD, 7)
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,8 @@ class BinanceConnector(CcxtConnector):
         self._orders_gate = RateGate()
         self._symbols: dict[str, str] = {}
         self._instruments_loaded_at_s = 0.0
-        # Exchange's order id -> (symbol, client order id); ids are unique per symbol only, and
-        # one that was seen on two symbols belongs to none.
-        self._seen: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
+        # Exchange's order id -> symbol -> client order id; ids are unique per symbol only.
+        self._seen: OrderedDict[str, dict[str, str | None]] = OrderedDict()
         super().__init__(
             api_key,
             api_secret,
@@ -654,7 +653,8 @@ class BinanceConnector(CcxtConnector):
         """Return the order of a query, under its own client id even after a cancel renamed it."""
         own_id = client_order_id
         if own_id is None and row["status"] == "CANCELED":
-            own_id = self._seen.get(str(row["orderId"]), (None, None))[1]
+            symbol = self._symbols.get(row["symbol"], row["symbol"])
+            own_id = self._seen.get(str(row["orderId"]), {}).get(symbol)
         return messages.order_from(row, self._symbols, client_order_id=own_id)
 
     def _remembered(self, row: Mapping[str, Any]) -> ExchangeOrder:
@@ -663,22 +663,19 @@ class BinanceConnector(CcxtConnector):
         return order
 
     def _remember(self, order: ExchangeOrder) -> None:
-        known_symbol, known_id = self._seen.get(order.id, (order.symbol, None))
-        if known_symbol != order.symbol:
-            self._seen[order.id] = (None, None)
-            return
-        self._seen[order.id] = (order.symbol, known_id or order.client_order_id)
+        own_ids = self._seen.setdefault(order.id, {})
+        own_ids[order.symbol] = own_ids.get(order.symbol) or order.client_order_id
         if len(self._seen) > _ORDERS_REMEMBERED:
             self._seen.popitem(last=False)
 
     def _symbol_of(self, order_id: str | None, symbol: str | None) -> str:
-        found = symbol or self._seen.get(order_id or "", (None, None))[0]
-        if found is None:
+        symbols = [symbol] if symbol else list(self._seen.get(order_id or "", {}))
+        if len(symbols) != 1:
             raise InvalidOrderError(
-                f"Binance needs the symbol of order {order_id}, which this connector has not "
-                f"seen: pass symbol; nothing was sent"
+                f"Binance needs the symbol of order {order_id}, which this connector has seen on "
+                f"{len(symbols)} symbols: pass symbol; nothing was sent"
             )
-        return found
+        return symbols[0]
 
     async def _ready_to_sign(self) -> None:
         self._require_credentials()

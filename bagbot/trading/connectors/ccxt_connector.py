@@ -29,6 +29,7 @@ from bagbot.domain.errors import (
     OrderRejectedError,
     OutcomeUnknownError,
     RateLimitedError,
+    UnknownSymbolError,
 )
 from bagbot.domain.instrument import Instrument
 from bagbot.domain.ohlcv import Ohlcv, timeframe_ms
@@ -184,6 +185,11 @@ class CcxtConnector(IExchangeConnector):
     def __repr__(self) -> str:
         key = "with" if self._credentials else "without"
         return f"<{type(self).__name__} {self.venue}, {key} an API key>"
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """What can be traded, by symbol, as it was loaded last; empty before the first time."""
+        return self._instruments
 
     async def load_instruments(self) -> Mapping[str, Instrument]:
         """Return what can be traded, by symbol; asked once, however many ask at a time."""
@@ -425,7 +431,7 @@ class CcxtConnector(IExchangeConnector):
             pair = symbol.partition(":")[0]
             near = next((k for k in self._instruments if k.partition(":")[0] == pair), None)
             hint = f", but {near!r}" if near else ""
-            raise InvalidOrderError(
+            raise UnknownSymbolError(
                 f"{self.venue} does not trade {symbol!r}{hint}; nothing was sent"
             )
         return instrument

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
-from bagbot.domain.errors import NotSupportedError, OutcomeUnknownError
+from bagbot.domain.errors import InvalidOrderError, NotSupportedError, OutcomeUnknownError
 from bagbot.domain.events import Fill
 from bagbot.domain.instrument import Instrument, Side
 from bagbot.domain.ohlcv import Ohlcv
@@ -76,25 +76,32 @@ class ExchangeOrder:
         """Return the typed order for a mapping in CCXT's words, as a simple connector answers.
 
         What it leaves out is taken from `request`. Raises OutcomeUnknownError when it has no id,
-        InvalidOrderError when a number is none.
+        or a number or status that is none.
         """
         if told.get("id") in (None, ""):
             raise OutcomeUnknownError(
                 f"the answer to the order {request.client_order_id} for {request.symbol} has no id"
             )
         average, price = told.get("average"), told.get("price")
-        return cls(
-            id=str(told["id"]),
-            symbol=str(told.get("symbol") or request.symbol),
-            status=ExchangeOrderStatus(str(told.get("status") or "open")),
-            client_order_id=request.client_order_id,
-            side=request.side,
-            amount=request.amount,
-            price=None if price is None else decimal_from("price", price),
-            filled=decimal_from("filled", told.get("filled") or 0),
-            average=None if average is None else decimal_from("average", average),
-            info=told,
-        )
+        try:
+            return cls(
+                id=str(told["id"]),
+                symbol=str(told.get("symbol") or request.symbol),
+                status=ExchangeOrderStatus(str(told.get("status") or "open")),
+                client_order_id=request.client_order_id,
+                side=request.side,
+                amount=request.amount,
+                price=None if price is None else decimal_from("price", price),
+                filled=decimal_from("filled", told.get("filled") or 0),
+                average=None if average is None else decimal_from("average", average),
+                info=told,
+            )
+        except (InvalidOrderError, ValueError) as error:
+            # It is the answer that is wrong, not the order: that may rest or have traded.
+            raise OutcomeUnknownError(
+                f"the answer to the order {request.client_order_id} for {request.symbol} cannot "
+                f"be read: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +215,14 @@ class IExchangeConnector(ABC):
     @abstractmethod
     async def fetch_positions(self) -> Sequence[ExchangePosition]:
         """Return the open positions; empty where there is no margin, as on spot."""
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """What can be traded, by symbol, as it was loaded last; empty where that is not known.
+
+        An exchange changes its rules while we trade; a connector that loads them anew says so here.
+        """
+        return {}
 
     @property
     def capabilities(self) -> frozenset[str]:
